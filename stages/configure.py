@@ -143,7 +143,11 @@ def _first_usable(
         except UserError as error:
             failures.append(f"{reading.format} in {reading.inside or 'the source'}: {error}")
     if not files:
-        raise UserError(f"{options.source} contains no files; name a folder, zip, tar or npz of labelled images")
+        refused = f" ({failures[0]})" if failures else ""
+        raise UserError(
+            f"{options.source} contains no files that can be read{refused}; name a folder, zip, tar or npz of labelled "
+            "images"
+        )
     inside = "" if options.inside == "." else options.inside.strip("/")
     where = f"{options.source}/{inside}".rstrip("/")
     named = [path for path in files if not inside or f"{path}/".startswith(f"{inside}/")]

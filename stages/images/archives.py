@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -63,9 +63,10 @@ Listing = tuple[SourceFiles, list[Rejection]]
 
 
 def list_source_files(source: Path, stack: ExitStack) -> Listing:
-    """List the regular files of a source; reject links, special files and names that are not valid UTF-8.
+    """List the regular files of a source; reject special files and names that are not valid UTF-8.
 
-    A link in a zip is not rejected, but listed as a file that contains the path of its target.
+    Links in a folder are followed if they stay inside it, and rejected otherwise, as are all links in a tar. A link in
+    a zip is listed as a file that contains the path of its target.
 
     Args:
         source: folder, archive or npz.
@@ -117,18 +118,59 @@ def _is_text(name: str) -> bool:
 
 
 def _in_folder(root: Path) -> Listing:
-    """List the regular files below a folder. Pipes would block the reader, and links may leave the folder."""
+    """List the regular files below a folder, also those of links that stay inside it. Pipes would block the reader."""
     files: SourceFiles = {}
     refused = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink():
-            refused.append(Rejection(name, "is a link; replace it with the file or folder itself"))
+    for name, path in _entries(root, "", root.resolve(), follows=True):
+        if isinstance(path, str):
+            refused.append(Rejection(name, path))
         elif path.is_file():
             files[name] = partial(read_file, path)
         elif not path.is_dir():
             refused.append(Rejection(name, "is neither a file nor a folder; remove it"))
     return files, refused
+
+
+def _entries(folder: Path, prefix: str, root: Path, *, follows: bool) -> Iterator[tuple[str, Path | str]]:
+    """Yield the name of each path below a folder with the path itself, or with the reason why a link is refused.
+
+    Args:
+        folder: folder to list.
+        prefix: text before the names.
+        root: folder of the source, without links.
+        follows: whether to list the files of linked folders; not within such a folder, where links may form a circle.
+    """
+    for path in sorted(folder.rglob("*")):  # does not enter linked folders
+        name = prefix + path.relative_to(folder).as_posix()
+        target = _resolve_link(path, root) if path.is_symlink() else path
+        if not isinstance(target, Path) or target is path or not target.is_dir():
+            yield name, target
+        elif not follows or path.parent.resolve().is_relative_to(target):
+            yield (
+                name,
+                "is a link to a folder that contains it or to one below another link; replace it with the folder",
+            )
+        else:
+            yield from _entries(target, f"{name}/", root, follows=False)
+
+
+def _resolve_link(link: Path, root: Path) -> Path | str:
+    """Return the file or folder to which a link leads, or the reason why it is refused.
+
+    Args:
+        link: path of the link.
+        root: folder of the source, without links.
+    """
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: a link to itself
+        return f"is a link to {link.readlink()}, which cannot be found; remove it"
+    if target.is_relative_to(root):
+        return target
+    return (
+        f"is a link to {target}, outside the source; copy the file itself (cp -L), or set ingest.source to a folder "
+        "that contains both"
+    )
 
 
 def read_file(path: Path) -> bytes:

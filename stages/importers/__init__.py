@@ -92,7 +92,9 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
             f"({', '.join(TABLE_SUFFIXES)}, .npz, .json); name one of these"
         )
     folders_of = {part for path in files for part in PurePosixPath(path).parts[:-1]}
-    if {"Annotations", "JPEGImages"} <= folders_of and any(path.lower().endswith(".xml") for path in files):
+    if {"annotations", "jpegimages"} <= {folder.lower() for folder in folders_of} and any(
+        path.lower().endswith(".xml") for path in files
+    ):
         return "voc", "the folders Annotations and JPEGImages exist"
     if {"images", "labels"} <= folders_of and any(re.search(r"(^|/)labels/.*\.txt$", path) for path in files):
         return "yolo", "the folders images and labels exist, with text files"

@@ -18,6 +18,7 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_
 from stages.images.image_statistics import to_grey
 from stages.images.label_images import decode_label_image
 from stages.importers.mask_files import MaskFiles
+from stages.importers.path_patterns import plain_key
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +34,8 @@ MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
 MAX_VALUES = 32  # distinct values of a mask; an image with more is not a mask
+MANY_OBJECTS = 10  # values of one region each in an image from which they number objects
+PIECES = 1.25  # regions per value up to which many values are one region each
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
 MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
@@ -138,12 +141,13 @@ def find_pairings(
         patterns: yields the patterns of a path with its keys.
     """
     below: Counter[str] = Counter()
-    paths_of: dict[Pattern, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Pattern, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in files:
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
             below.update({"", *map(str, PurePosixPath(path).parents)})
             for pattern, key in patterns(PurePosixPath(path)):
-                paths_of[pattern][key].append(path)
+                found[pattern][key].append(path)
+    paths_of = {pattern: _with_plain_keys(paths) for pattern, paths in found.items()}
     large = [pattern for pattern in paths_of if len(paths_of[pattern]) >= MIN_IMAGES]
     large = sorted(large, key=lambda pattern: -len(paths_of[pattern]))[:MAX_PATTERNS]
     for (images, cut), (targets, other_cut) in itertools.permutations(large, 2):
@@ -152,6 +156,12 @@ def find_pairings(
         pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut])
         if pairing and len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2:
             yield pairing
+
+
+def _with_plain_keys(paths_of: dict[Key, list[str]]) -> dict[Key, list[str]]:
+    """Return the paths by keys without leading zeros of numbers, unless 1 and 01 are different files."""
+    plain = {plain_key(key): paths for key, paths in paths_of.items()}
+    return plain if len(plain) == len(paths_of) else paths_of
 
 
 def _pair(
@@ -180,6 +190,9 @@ def _pair(
         if others := [path for path in of_targets.get(key, ()) if path not in own]:
             targets_of[key] = tuple(others)
     if len(targets_of) < max(MIN_IMAGES, len(of_images) / 2):
+        return None
+    labels = {PurePosixPath(path).parent.name for paths in targets_of.values() for path in paths}
+    if "{label}" in targets and len(labels) < 2:  # a single folder of masks, which another pattern names
         return None
     several = "{label}" not in targets and any(len(paths) > 1 for paths in targets_of.values())
     keys = sorted(targets_of)
@@ -218,7 +231,7 @@ def _patterns_of_several_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Ke
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
     ends = [("", stem, ""), *(("", stem[:cut], stem[cut:]) for cut in cuts[-1:])]
     ends += [(stem[: cut + 1], stem[cut + 1 :], "") for cut in cuts[:1]]
-    around = {
+    around: dict[str, Key] = {
         "/".join((*folders[:place], "{folder}", *folders[place + 1 :])): (folders[place],)
         for place in range(max(0, len(folders) - 2), len(folders))
     }
@@ -243,7 +256,7 @@ def _patterns_of_several_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Ke
 
 
 def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (prefix, key, suffix) of a file stem: split at separators, or letters before or after the key.
+    """Yield (prefix, key, suffix) of a file stem: split at separators, at letters, or before the last number.
 
     >>> list(_keys("001cell"))
     [('', '001', 'cell')]
@@ -251,13 +264,14 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
     [('img_', '7', ''), ('', 'img', '_7')]
     """
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
+    keys: dict[tuple[str, str, str], None] = {}
     for cut in dict.fromkeys((*cuts[:MAX_PARTS], *cuts[-MAX_PARTS:])):
         if stem[cut + 1 :] and stem[:cut]:
-            yield stem[: cut + 1], stem[cut + 1 :], ""
-            yield "", stem[:cut], stem[cut:]
-    for pattern in (r"()(.*?[^A-Za-z_\-. ])([A-Za-z]+)", r"([A-Za-z]+)([^A-Za-z_\-. ].*)()"):
+            keys |= {(stem[: cut + 1], stem[cut + 1 :], ""): None, ("", stem[:cut], stem[cut:]): None}
+    for pattern in (r"()(.*?[^A-Za-z_\-. ])([A-Za-z]+)", r"([A-Za-z]+)([^A-Za-z_\-. ].*)()", r"(.*\D)(\d+)()"):
         if found := re.fullmatch(pattern, stem):
-            yield found[1], found[2], found[3]
+            keys[found[1], found[2], found[3]] = None
+    yield from keys
 
 
 def _differ_by_split(one: str, other: str) -> bool:
@@ -379,17 +393,24 @@ def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
 
 
 def _has_one_region_per_value(level_HW: Array) -> bool:
-    """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region."""
+    """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region.
+
+    If there are many values, a few may consist of several pieces.
+    """
     from skimage import measure
 
     found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
-    return len(found) > MIN_IMAGES and int(measure.label(level_HW, background=0, connectivity=2).max()) == len(found)  # type: ignore[no-untyped-call]
+    regions = int(measure.label(level_HW, background=0, connectivity=2).max())  # type: ignore[no-untyped-call]
+    return len(found) > MIN_IMAGES and regions <= len(found) * (PIECES if len(found) >= MANY_OBJECTS else 1)
 
 
 def _count_objects(levels: tuple[Array, ...]) -> bool:
-    """Return whether values number objects: they are not the same in all images, and count from 1 or are many."""
+    """Return whether values number objects: they are not the same in all images, and count from 1 or are many.
+
+    The numbers of objects may have gaps, such as those of cells that are followed through a film.
+    """
     found = [np.unique(level_HW[level_HW != 0]).tolist() for level_HW in levels]
-    counts = _most_agree(values == list(range(1, len(values) + 1)) or len(values) > MAX_VALUES for values in found)
+    counts = _most_agree(values == list(range(1, len(values) + 1)) or len(values) >= MANY_OBJECTS for values in found)
     return counts and any(values != found[0] for values in found)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, Sour
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.coco import marks_most_as_crowd
+from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
     FilePairing,
@@ -158,7 +160,7 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
         except IMPORT_ERRORS as error:
             reason = _reason(error)
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
-    yield from _from_several_tables(tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
+    yield from _from_several_tables(files, tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     reported = set()
     masks: list[FilePairing] = []
@@ -229,10 +231,11 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
 
 
-def _from_several_tables(tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
+def _from_several_tables(files: SourceFiles, tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
     """Yield a candidate that reads tables of several folders as one, if all have the same layout.
 
     Args:
+        files: files of the source by path.
         tables: candidates of one table each.
         count: number of all tables in the source.
     """
@@ -242,12 +245,19 @@ def _from_several_tables(tables: list[FormatCandidate], count: int) -> Iterator[
         columns = same[0].changes.get("columns") if same else None
         if len(folders) < 2 or any(one.changes.get("columns") != columns for one in same):
             continue
+        if format_ == "deeplabcut" and len({_names_of_points(files, one.inside) for one in same}) > 1:
+            continue  # tables of different animals
         if format_ == "table" and len(same) < count:
             continue  # the importer reads all tables below the folder
         inside = "" if "" in folders else os.path.commonpath(folders)
         why = f"{len(same)} tables, each about the images of its folder, which is their group"
         changes = {} if columns is None else {"columns": columns}
         yield FormatCandidate(format_, inside, why, changes, same[0].reasons if columns else {})
+
+
+def _names_of_points(files: SourceFiles, path: str) -> tuple[str, ...]:
+    """Return the header cells of the points of a DeepLabCut table, without the first."""
+    return tuple(re.split(r"[,;\t]", decode_csv(read_label_file(files, path)).splitlines()[1])[1:])
 
 
 def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
@@ -258,9 +268,9 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
         if path.rpartition("/")[0] == text.rpartition("/")[0]
     }
     for format_, places, reason in (
-        ("voc", _above(files, "Annotations", ".xml"), "a folder Annotations contains XML files"),
+        ("voc", _above(files, ("annotations", "annotation"), ".xml"), "a folder of annotations contains XML files"),
         ("voc", _above_pairs(files), "XML files of Pascal VOC have the names of images"),
-        ("yolo", _above(files, "labels", ".txt"), "a folder labels contains text files"),
+        ("yolo", _above(files, ("labels",), ".txt"), "a folder labels contains text files"),
         ("yolo", {place.removeprefix(".") for place in beside}, "text files have the names of the images beside them"),
     ):
         above = {os.path.commonpath(places)} if places and "" not in places else set()
@@ -270,10 +280,11 @@ def _from_annotation_folders(files: SourceFiles) -> Iterator[FormatCandidate]:
             yield FormatCandidate(format_, inside, reason, changes, reasons)
 
 
-def _above(files: SourceFiles, folder: str, ending: str) -> set[str]:
-    """Return the folders that contain this folder with a file of this ending."""
+def _above(files: SourceFiles, folders: tuple[str, ...], ending: str) -> set[str]:
+    """Return the folders that contain a folder of one of these names, in any case, with a file of this ending."""
     parts = [PurePosixPath(path).parts for path in files if path.lower().endswith(ending)]
-    return {"/".join(names[: names.index(folder)]) for names in parts if folder in names[:-1]}
+    places = ((names, i) for names in parts for i, name in enumerate(names[:-1]) if name.lower() in folders)
+    return {"/".join(names[:i]) for names, i in places}
 
 
 def _above_pairs(files: SourceFiles) -> set[str]:

@@ -54,6 +54,15 @@ def key_names(text: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (name != "key", name)))
 
 
+def plain_key(key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a key whose numbers have no leading zeros, because programs pad numbers differently.
+
+    >>> plain_key(("007", "a01"))
+    ('7', 'a01')
+    """
+    return tuple(text.lstrip("0") or "0" if text.isdecimal() else text for text in key)
+
+
 def fill_pattern(text: str, values: Mapping[str, str]) -> str:
     """Return a pattern with values in place of some placeholders.
 

@@ -29,7 +29,7 @@ from stages.images.decode import Unreadable, decode_image
 from stages.images.label_images import Size, is_lossy
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers.mask_files import MaskFiles
-from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group
+from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group, plain_key
 from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +73,7 @@ def match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dic
         if path in own and key in images:
             del images[own[path]]  # a_mask.png is the mask of a.png, not another image
         targets[key].append((path, label))
+    targets = _without_foreign_labels(images, _with_keys_of_images(images, targets))
     for words, pattern, hits in (("images", ingest.images, images), ("targets", ingest.targets, targets)):
         if not hits:
             besides = " other than the images" if words == "targets" else ""
@@ -82,6 +83,28 @@ def match_files(files: SourceFiles, ingest: Ingest) -> tuple[dict[Key, str], dic
                 f"{quantity(len(files), 'file')}{known}{_explain_placeholders(pattern)}"
             )
     return images, targets
+
+
+def _without_foreign_labels(images: dict[Key, str], targets: dict[Key, TargetFiles]) -> dict[Key, TargetFiles]:
+    """Return the target files without those of labels that occur for no image: other data in the place of {label}."""
+    own = {label for key, named in targets.items() if key in images for _, label in named}
+    kept = {key: [one for one in named if one[1] in own] for key, named in targets.items()}
+    return {key: named for key, named in kept.items() if named} if own else targets
+
+
+def _with_keys_of_images(images: dict[Key, str], targets: dict[Key, TargetFiles]) -> dict[Key, TargetFiles]:
+    """Return the target files by the keys of their images, whose numbers may have other leading zeros.
+
+    A key with the same text comes first: 01 belongs to 1 only if 1 is a single image without a target file of its own.
+    """
+    free: dict[Key, list[Key]] = defaultdict(list)
+    for key in images.keys() - targets.keys():
+        free[plain_key(key)].append(key)
+    found: dict[Key, TargetFiles] = defaultdict(list)
+    for key, named in targets.items():
+        others = [] if key in images else free[plain_key(key)]
+        found[others[0] if len(others) == 1 else key].extend(named)
+    return found
 
 
 def _single_image(key: Key, paths: list[str], of_targets: re.Pattern[str]) -> str:

@@ -22,8 +22,9 @@ from stages.importers.sample import (
 )
 from stages.importers.xml_text import parse_xml
 
-IMAGES = re.compile(r"(^|/)JPEGImages/")
-FOLDER = re.compile(r"(^|/)(JPEGImages|Annotations)/")
+IMAGES = re.compile(r"(?i)(^|/)JPEGImages/")
+FOLDER = re.compile(r"(?i)(^|(?<=/))(JPEGImages|images?|Annotations?|xmls?|labels?)/")
+"""Folders in which the paths of an image and of its annotation file may differ."""
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -42,7 +43,7 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
     """
     paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
     paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders contain label images of the same names
-    long = any(IMAGES.search(p) for p in paths) and len({PurePosixPath(p).stem for p in paths}) < len(paths)
+    long = len({PurePosixPath(p).stem for p in paths}) < len(paths)
     images: dict[str, str] = {}
     for path in paths:
         key = _key(path, long)
@@ -68,12 +69,12 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
 
 
 def find_pairs(files: SourceFiles) -> list[tuple[str, str]]:
-    """Return the images and annotation files of the same name that are not in a folder Annotations, as labelImg writes.
+    """Return the images and annotation files of the same name, in any folders.
 
     Without such files of Pascal VOC, the list is empty.
     """
     images = {PurePosixPath(path).stem: path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
-    texts = [path for path in files if path.lower().endswith(".xml") and not re.search(r"(^|/)Annotations/", path)]
+    texts = [path for path in files if path.lower().endswith(".xml")]
     beside = {str(PurePosixPath(path).with_suffix("")): path for path in images.values()}
     pairs = [(beside.get(text[:-4], images.get(PurePosixPath(text).stem, "")), text) for text in texts]
     pairs = [(image, text) for image, text in pairs if image]
@@ -83,9 +84,9 @@ def find_pairs(files: SourceFiles) -> list[tuple[str, str]]:
 def _key(path: str, long: bool) -> str:
     """Return the key that an image and its annotation share.
 
-    The key is the stem of the file or, if names recur in other years, the path without the name of the folder.
+    The key is the stem of the file or, if names recur in other folders, the path without the folders of either kind.
     """
-    return str(PurePosixPath(FOLDER.sub(r"\1", path, count=1)).with_suffix("")) if long else PurePosixPath(path).stem
+    return str(PurePosixPath(FOLDER.sub("", path)).with_suffix("")) if long else PurePosixPath(path).stem
 
 
 def _splits(files: SourceFiles, long: bool) -> dict[str, str]:

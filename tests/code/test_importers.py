@@ -171,13 +171,43 @@ def test_links_pipes_and_undecodable_names_are_refused_with_their_path(
     (folder / "2").symlink_to(folder / "1")
     (folder / "0" / "\udcff.png").write_bytes(b"")
     items, refused = listing(folder)
-    assert len(items) == 6
+    assert len(items) == 6 + sum(one.path.startswith("1/") for one in items), "2 is a link to 1"
     assert {r.path: r.reason.split(";")[0] for r in refused} == {
-        "0/link.png": "is a link",
+        "0/link.png": f"is a link to {Path('/etc/hostname').resolve()}, outside the source",
         "0/pipe.png": "is neither a file nor a folder",
-        "2": "is a link",
         "0/\udcff.png": "has a name that is not valid UTF-8",
     }
+
+
+def test_links_that_stay_inside_the_source_are_followed(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    (folder / "sorted" / "even").mkdir(parents=True)
+    (folder / "sorted" / "even" / "a.png").symlink_to("../../0/0000.png")
+    (folder / "sorted" / "odd").symlink_to(folder / "1")
+    items, refused = listing(folder, inside="sorted")
+    assert not refused
+    assert [(one.path, label_of(one)) for one in items if "even" in one.path] == [("even/a.png", "even")]
+    odd = {one.path: label_of(one) for one in items if "even" not in one.path}
+    assert odd == {f"odd/{file.name}": "odd" for file in (folder / "1").iterdir()}
+
+
+def test_links_in_a_circle_or_without_a_target_are_refused(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    for link, target in {"0/up": "..", "0/self": "self", "0/gone.png": "no.png", "1/to0": "../0"}.items():
+        (folder / link).symlink_to(target)
+    refused = {one.path: one.reason.split(";")[0] for one in listing(folder)[1]}
+    circle = "is a link to a folder that contains it or to one below another link"
+    assert refused["0/up"] == refused["1/to0/up"] == circle
+    assert refused["0/self"] == "is a link to self, which cannot be found"
+    assert refused["0/gone.png"] == "is a link to no.png, which cannot be found"
+
+
+def test_a_folder_of_links_to_files_elsewhere_is_explained(listing: Callable[..., Listing], tmp_path: Path) -> None:
+    folder = write_folders(tmp_path / "digits", IMAGES)
+    (tmp_path / "links" / "0").mkdir(parents=True)
+    (tmp_path / "links" / "0" / "a.png").symlink_to(folder / "0" / "0000.png")
+    with pytest.raises(UserError, match=r"1 file was rejected, for example '0/a.png': is a link to .*, outside the"):
+        listing(tmp_path / "links")
 
 
 def test_links_in_a_tar_are_refused(listing: Callable[..., Listing], tmp_path: Path) -> None:
