@@ -58,7 +58,7 @@ class Detection:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether the search finds enough of these copies to report that there are none."""
+        """True if the search finds enough of these copies to report that there are none."""
         return self.planted > 0 and self.found >= MIN_FOUND * self.planted
 
 
