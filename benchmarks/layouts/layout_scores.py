@@ -67,7 +67,7 @@ def score_layout(layout: Layout, outcome: Outcome) -> LayoutScore:
         reason = outcome.refusal.replace("\n", " ")
         if answer.refusal and re.search(answer.refusal, reason, re.IGNORECASE):
             return LayoutScore(RIGHT, ("refused with the correct reason",))
-        return LayoutScore(REFUSED, (f"refused: {reason}",))
+        return LayoutScore(REFUSED, (reason,))
     if not answer.tasks:
         stated = bool(answer.asks) and not list(_unstated(answer, outcome.lines))
         found = f"proposed {outcome.params.task.name} as {outcome.params.ingest.format} where a refusal is correct"
