@@ -102,7 +102,7 @@ def test_every_hostile_file_is_read_correctly_or_rejected(ingest: Ingest, tmp_pa
     source = write_folders(tmp_path / "digits", digit_images(per_class=30))
     for name, (data, _) in (REJECTED | READ).items():
         (source / "0" / name).write_bytes(data)
-    (source / "0" / "link.png").symlink_to(source / "1")
+    (source / "0" / "link.png").symlink_to(tmp_path)
     (source / "0" / ".hidden.png").write_bytes(b"ignored")
     os.mkfifo(source / "0" / "pipe.png")
     folder = ingest(source, max_rejected=0.2)
@@ -110,6 +110,7 @@ def test_every_hostile_file_is_read_correctly_or_rejected(ingest: Ingest, tmp_pa
     for name, (_, reason) in REJECTED.items():
         assert pd.Series([rejected[f"0/{name}"]]).str.contains(reason).all(), f"{name}: {rejected[f'0/{name}']}"
     assert set(rejected.index) == {f"0/{name}" for name in [*REJECTED, "link.png", "pipe.png"]}
+    assert "outside the source" in rejected["0/link.png"]
     parts = [(read_manifest(part), part) for part in (folder, tmp_path / "sealed")]
     image_of = {
         row.path: decoded.image

@@ -23,8 +23,8 @@ def unless_too_many(finding: Finding, reported: int, total: int, what: str) -> F
     share = reported / total
     message = (
         f"The check does not understand these data: it disagrees with {reported:,} of {total:,} {what} ({share:.0%}), "
-        f"and more than {100 * MOST_WRONG:g} % of the labels are rarely wrong. Therefore no single label is called "
-        "wrong. Look at the examples: if they are correct, ignore this finding; if they are wrong, look for a common "
-        "cause, such as exchanged names or shifted positions."
+        f"and more than {MOST_WRONG:.0%} of the labels are rarely wrong. Therefore no single label is called wrong. "
+        "Look at the examples: if they are correct, ignore this finding; if they are wrong, look for a common cause, "
+        "such as exchanged names or shifted positions."
     )
     return replace(finding, message=message, evidence=finding.evidence | {"understood": False, "reported": share})
