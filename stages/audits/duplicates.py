@@ -9,7 +9,7 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
-from stages.near_duplicates.clusters import Clusters
+from stages.near_duplicates.clusters import Clusters, explain_most
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import Copies, label_sets, paths_of, readable_label
 
@@ -105,7 +105,8 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
 
 def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding]:
     """Report near-duplicates with one label; nothing if there are none and the search would not find copies."""
-    if copies.clusters and (similar := copies.clusters.across_groups()):
+    similar = copies.clusters.across_groups() if copies.clusters else []
+    if copies.clusters and not explain_most([*copies.same, *copies.near], similar):
         return [_clusters(copies.clusters, similar)]
     if not found:
         label = " with the same label" if total else ""

@@ -6,7 +6,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
-from stages.near_duplicates.clusters import Clusters
+from stages.near_duplicates.clusters import Clusters, explain_most
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import label_sets, paths_of
@@ -55,7 +55,8 @@ def _near(data: AuditData) -> list[Finding]:
     """Report near-duplicates in two splits; nothing if there are none and the search would not find copies."""
     across = [near for near in data.copies.near if near["split"].nunique() > 1]
     clusters = data.copies.clusters
-    if clusters and (similar := clusters.across_splits()):
+    similar = clusters.across_splits() if clusters else []
+    if clusters and not explain_most([*data.copies.same, *across], similar):
         return [_clusters(clusters, similar)]
     if not across:
         found = describe_detection(data.copies.planted, reliable=True)

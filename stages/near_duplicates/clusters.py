@@ -7,6 +7,7 @@ the distances of rank k to 2 k, beyond the copies, predict how near the nearest 
 Axes: R images of a sample, F = 256 values of an image.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,20 @@ class Clusters:
         return [
             (path[i], path[self.nearest_R[i] if near_RR[i, self.nearest_R[i]] else near_RR[i].argmax()]) for i in found
         ]
+
+
+def explain_most(sets: Iterable[pd.DataFrame], similar: list[tuple[str, str]]) -> bool:
+    """Return whether sets of near-duplicates contain at least half of the pairs of similar images.
+
+    The images are then copies that stand out from distinct images, so that no clusters need to be reported.
+
+    Args:
+        sets: rows of near-duplicates.
+        similar: paths of pairs of similar images.
+    """
+    set_of = {path: number for number, rows in enumerate(sets) for path in rows["path"]}
+    explained = sum(one in set_of and set_of[one] == set_of.get(other) for one, other in similar)
+    return 2 * explained >= len(similar)
 
 
 def find_clusters(detail_RF: Float[Array, "R 256"], sample: pd.DataFrame) -> Clusters | None:
