@@ -50,7 +50,7 @@ def fabrics(by: str = "", lines: tuple[str, ...] = (), left_out: int = 0, **chan
         (fabrics(r"fabric(\d+)", left_out=2), WRONG, "2 of 60 images are left out"),
         (fabrics(r"fabric(\d+)", ("Not read", "  2 images (good/fabric00_lampA.png)"), 2), ASKED, "left out"),
         (fabrics(r"fabric(\d+)", max_rejected=0.2), WRONG, "raises ingest.max_rejected to 0.2"),
-        (fabrics(r"fabric(\d+)", format="masks"), WRONG, "format masks is not folders"),
+        (fabrics(r"fabric(\d+)", format="arrays"), WRONG, "format arrays is not folders"),
         (Outcome(refusal="source contains no labelled images"), REFUSED, "no labelled images"),
     ],
 )
