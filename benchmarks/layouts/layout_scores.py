@@ -96,7 +96,7 @@ def find_faults(answer: Answer, source: Miniature, outcome: Outcome) -> tuple[Fa
 
     Returns:
         pairs of topic and description, and the share of held-out images that are related to training images; None if
-        there is no manifest.
+        the manifest is missing.
     """
     params, manifest = outcome.params, outcome.manifest
     assert params is not None

@@ -9,7 +9,7 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
-from stages.near_duplicates.clusters import Clusters, explain_most
+from stages.near_duplicates.clusters import Clusters, explain_most, list_pairs
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import Copies, label_sets, paths_of, readable_label
 
@@ -135,15 +135,14 @@ def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding
 
 def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
     """Report images of different groups in one cluster of similar images."""
-    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:3]) + ("; ..." if len(similar) > 3 else "")
     compared = len(clusters.sample)
     message = (
         f"{len(similar)} of {quantity(compared, 'image')} {'has' if len(similar) == 1 else 'have'} an image of another "
-        f"group that is far nearer than distinct images are: {listed}. They may be exposures, views or frames of one "
-        "object: if so, give the images of an object the same group, by a column of the table or by "
-        "ingest.group_regex. Single edited copies cannot be recognized among them."
+        f"group that is far nearer than distinct images are: {list_pairs(similar, 3)}. They may be "
+        "exposures, views or frames of one object: if so, give the images of an object the same group, "
+        "by a column of the table or by ingest.group_regex. Single edited copies cannot be recognized among them."
     )
-    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    evidence = clusters.evidence(similar, compared)
     return Finding(
         "duplicates/near-duplicates", "warning", message, evidence, [path for pair in similar[:12] for path in pair]
     )

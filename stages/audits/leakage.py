@@ -6,7 +6,7 @@ from stages.audits.audit_data import AuditData
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
-from stages.near_duplicates.clusters import Clusters, explain_most
+from stages.near_duplicates.clusters import Clusters, explain_most, list_pairs
 from stages.near_duplicates.perceptual_hash import near_any, parse_hashes
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import label_sets, paths_of
@@ -76,14 +76,13 @@ def _near(data: AuditData) -> list[Finding]:
 def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
     """Report validation images that are in a cluster of similar images with training images."""
     compared = int((clusters.sample["split"] == "val").sum())
-    listed = "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:5]) + ("; ..." if len(similar) > 5 else "")
     message = (
         f"{len(similar)} of {quantity(compared, 'validation image')} {'has' if len(similar) == 1 else 'have'} a "
-        f"training image that is far nearer than distinct images are: {listed}. {clusters.share:.0%} of the images are "
-        "in such clusters, as if each object had several images. Scores on them measure memorization: give the images "
-        "of an object the same group, by a column of the table or by ingest.group_regex."
+        f"training image that is far nearer than distinct images are: {list_pairs(similar, 5)}. "
+        f"{clusters.share:.0%} of the images are in such clusters, as if each object had several images. "
+        "Scores on them measure memorization: give the images of an object the same group, by a column of the table or by ingest.group_regex."
     )
-    evidence = {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": clusters.share}
+    evidence = clusters.evidence(similar, compared)
     return Finding("leakage/near-duplicates", "warning", message, evidence, [p for pair in similar[:12] for p in pair])
 
 

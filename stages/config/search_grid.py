@@ -22,7 +22,7 @@ def grid_combinations(tune: Tune) -> list[dict[str, Any]]:
 
 
 def grid_problem(tune: Tune) -> str:
-    """Return why `tune.trials` is too small for the grid; empty if it is not, or if there is no grid."""
+    """Return why `tune.trials` is too small for the grid; empty if it is not, or without a grid."""
     if tune.sampler != "grid" or not tune.trials:
         return ""
     combinations = grid_combinations(tune)

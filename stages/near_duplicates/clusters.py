@@ -9,6 +9,7 @@ Axes: R images of a sample, F = 256 values of an image.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,10 @@ class Clusters:
         """Share of the images that have a far nearer one."""
         return float(self.near_RR.any(axis=1).mean())
 
+    def evidence(self, similar: list[tuple[str, str]], compared: int) -> dict[str, Any]:
+        """Return the figures of a finding about pairs of similar images among the compared images."""
+        return {"pairs": similar[:50], "count": len(similar), "compared": compared, "share": self.share}
+
     @property
     def exist(self) -> bool:
         """True if a large share of the images has a far nearer one."""
@@ -64,6 +69,15 @@ class Clusters:
         return [
             (path[i], path[self.nearest_R[i] if near_RR[i, self.nearest_R[i]] else near_RR[i].argmax()]) for i in found
         ]
+
+
+def list_pairs(similar: list[tuple[str, str]], most: int) -> str:
+    """Return the first pairs of paths in backquotes, and `...` if there are more.
+
+    >>> list_pairs([("a.png", "b.png"), ("c.png", "d.png")], most=1)
+    '`a.png` ~ `b.png`; ...'
+    """
+    return "; ".join(f"`{one}` ~ `{other}`" for one, other in similar[:most]) + ("; ..." if len(similar) > most else "")
 
 
 def explain_most(sets: Iterable[pd.DataFrame], similar: list[tuple[str, str]]) -> bool:

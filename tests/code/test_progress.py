@@ -1,4 +1,4 @@
-"""Tests of the progress of long work: lines appear at once where there is no terminal."""
+"""Tests of the progress of long work: lines appear at once where output goes to a pipe."""
 
 import io
 import sys
