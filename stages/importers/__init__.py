@@ -18,6 +18,7 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.arrays import import_arrays
 from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
+from stages.importers.file_selection import select_files
 from stages.importers.folders import import_folders
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
@@ -142,7 +143,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         if format_ != "folders":
             print(f"ingest: label format {format_}: {reason}", flush=True)
         with _reporting_unreadable():
-            samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
+            samples, unfit = select_files(IMPORTERS[format_](files, name, ingest, has_split), ingest.files)
         if has_split:
             unassigned = "has no split in the source, which split.by: source requires"
             unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]

@@ -21,6 +21,7 @@ from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.coco import marks_most_as_crowd
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
+from stages.importers.file_selection import select_files
 from stages.importers.filename_matching import (
     FilePairing,
     TargetInspection,
@@ -45,8 +46,8 @@ DATA_FOLDERS = frozenset(
 )
 """Folder names that denote the role of files, not classes."""
 SOURCE_DEFAULTS: dict[str, Any] = {
-    "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
-    "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
+    "files": [], "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "",
+    "sequence_block": 1, "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 MOST_CROWDS = (
@@ -133,7 +134,8 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     )
     part, name = select_inside(files, candidate.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
-        samples, rejected = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+        found = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+        samples, rejected = select_files(found, changed.files)
     if not samples and rejected and candidate.inside in files:
         raise UserError(f"no image is accepted, for example {rejected[0].path}: {rejected[0].reason}")
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from stages.core.errors import UserError
 
 NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-PARTS = re.compile(r"(\{[a-z][a-z0-9_]*\}|\*\*|\*)")
-STARS = {"**": ".*", "*": "[^/]*"}
+PARTS = re.compile(r"(\{[a-z][a-z0-9_]*\}|(?:(?<=/)|^)\*\*/|\*\*|\*)")
+STARS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
 
 
 def compile_pattern(text: str, param: str) -> re.Pattern[str]:
@@ -15,7 +15,7 @@ def compile_pattern(text: str, param: str) -> re.Pattern[str]:
 
     Args:
         text: pattern with named placeholders such as {key}, {label} and {patient}, each within a folder, and with *
-            (within a folder) and ** (across folders).
+            (within a folder), ** (across folders) and **/ (any folders, or none).
         param: name of the param, for the error message.
 
     Raises:
