@@ -58,6 +58,9 @@ class Ingest(Section):
         "deeplabcut",
     ] = "auto"
     """Format of the labels; auto: detected from the files, and printed."""
+    leave_out: tuple[Text, ...] = ()
+    """Patterns of files of the source that are not used, such as `*/thumbs/*`, as if they were not there: * matches any
+    text without a slash, ** any text. The paths are relative to the source, also if `inside` is set."""
     images: str = ""
     """Pattern of image paths, such as `train/image/{key}.png`: {key} names the image, * matches any text without a
     slash; other names in braces identify the image as well, as in `{patient}/images/{key}.png`. Used by masks,

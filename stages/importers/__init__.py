@@ -5,7 +5,7 @@ The importers themselves are in the modules of this package. `format_detection` 
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from stages.importers.arrays import import_arrays
 from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
 from stages.importers.folders import import_folders
+from stages.importers.path_patterns import compile_pattern
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
 from stages.importers.table import import_table
@@ -29,6 +30,7 @@ __all__ = [
     "IMPORTERS",
     "SPLIT_WORDS",
     "Sample",
+    "leave_out_files",
     "select_inside",
     "detect_format",
     "open_source",
@@ -125,6 +127,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
     with ExitStack() as stack:
         files, rejected = list_source_files(source, stack)
         files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
+        files, left_out = leave_out_files(files, ingest.leave_out)
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
@@ -151,7 +154,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             raise UserError(_no_samples_message(source / ingest.inside, bool(files), rejected + unfit))
         yield (
             [_with_group_and_origin(sample, ingest) for sample in samples],
-            rejected + unfit,
+            left_out + rejected + unfit,
         )
 
 
@@ -162,6 +165,22 @@ def _reporting_unreadable() -> Iterator[None]:
         yield
     except Unreadable as error:
         raise UserError(f"{error}; correct or remove this file") from error
+
+
+def leave_out_files(files: SourceFiles, patterns: Iterable[str]) -> tuple[SourceFiles, list[Rejection]]:
+    """Return the files that match no pattern of `ingest.leave_out`, and the others as files that are not used.
+
+    Raises:
+        UserError: a pattern is invalid, or matches no file.
+    """
+    left_out: dict[str, Rejection] = {}
+    for pattern in patterns:
+        matching = compile_pattern(pattern, "ingest.leave_out")
+        found = [path for path in files if matching.fullmatch(path)]
+        if not found:
+            raise UserError(f"ingest.leave_out: {pattern} matches no file; paths are relative to ingest.source")
+        left_out |= {path: Rejection(path, f"matches {pattern} of ingest.leave_out", is_unused=True) for path in found}
+    return {path: read for path, read in files.items() if path not in left_out}, list(left_out.values())
 
 
 def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[SourceFiles, str]:
