@@ -59,9 +59,9 @@ class Ingest(Section):
     ] = "auto"
     """Format of the labels; auto: detected from the files, and printed."""
     files: tuple[Text, ...] = ()
-    """Patterns of the images to use, in any format, relative to `inside`: `2024/**`, or `["**", "!**/thumbs/*"]`, where
-    `!` excludes. * matches text without a slash, ** any text; the last pattern that matches decides. The other images
-    are listed as not used. Empty: all images."""
+    """Patterns of the images to use, in any format, relative to `source`: `2024/**`, or `!**/thumbs/**`, where `!`
+    excludes. * matches text without a slash, ** any text, **/ any folders; the last pattern that matches decides. The
+    other images are not used, as if they were not there. Empty: all images."""
     images: str = ""
     """Pattern of image paths, such as `train/image/{key}.png`: {key} names the image, * matches any text without a
     slash; other names in braces identify the image as well, as in `{patient}/images/{key}.png`. Used by masks,

@@ -1,6 +1,5 @@
 """Text summary of a proposal: reasons, alternatives, observations, blockers, open questions and unread files."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import find_rejected, such_as
 from stages.core.plurals import list_names, quantity
-from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, SourceFiles
+from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.file_selection import select_files
 from stages.importers.format_detection import FormatCandidate
 
 MAX_LISTED = 5
-NOTES = re.compile(r"(?i)readme|licen[cs]e|copying|changelog|source|requirements")  # names of texts without labels
 DARK, BRIGHT = 10, 245  # grey levels
 FEWEST_IMAGES = 10
 
@@ -127,6 +126,7 @@ def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass,
 
 def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: SourceFacts) -> Iterator[str]:
     yield "objective: which score makes the model useful?"
+    yield from _ask_about_rivals(chosen, rivals)
     yield from _ask_about_class_folders(chosen, rivals)
     yield from _ask_about_label_files(chosen)
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
@@ -145,6 +145,22 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
         yield f"classes: {ask}"
     if reason := chosen.reasons.get("columns"):
         yield f"ingest.columns: {reason}; is it required?"
+
+
+def _ask_about_rivals(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> Iterator[str]:
+    """Yield the question that the evidence leaves open: about the chosen reading, else about a rival of its images."""
+    if chosen.question:
+        yield f"ingest.format: {chosen.question}"
+        return
+    paths = {f"{chosen.inside}/{item.path}".removeprefix("/") for item in chosen.samples}
+    for other in rivals:
+        if (
+            other.question
+            and other.format != chosen.format
+            and not paths.isdisjoint(f"{other.inside}/{item.path}".removeprefix("/") for item in other.samples)
+        ):
+            yield f"ingest.format: now {chosen.format}; {other.question}"
+            return
 
 
 def _ask_about_class_folders(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> Iterator[str]:
@@ -200,6 +216,7 @@ def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[
 
 def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]:
     """Return the paths of the images in the source that the chosen interpretation neither uses nor rejects."""
+    files, _ = select_files(files, chosen.changes.get("files", ()))
     folder = chosen.inside if chosen.inside not in files else chosen.inside.rpartition("/")[0]
     used = {f"{folder}/{item.path}".removeprefix("/") for item in chosen.samples} | chosen.targets
     used |= {f"{folder}/{one.path}".removeprefix("/") for one in (*chosen.rejected, *chosen.unused)} | {

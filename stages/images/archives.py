@@ -32,6 +32,8 @@ DOCUMENT_SUFFIXES = frozenset(
     ".md .rst .html .htm .pdf .doc .docx .ods .log .ini .cfg .toml .yaml .yml .py .ipynb .sh .mat .pkl .pickle".split()
 )
 """Suffixes of further files that are not images."""
+NOTES = re.compile(r"(?i)readme|licen[cs]e|copying|changelog|source|requirements")
+"""Beginnings of the names of texts without labels."""
 HIDDEN_FILES = re.compile(
     r"""(?ix) (^|/) (?: \.(?!\.) | __MACOSX/ | Icon\r$                               # Unix and macOS
     | (eh)?Thumbs(_vista)?\.db(:[^/]*)?$ | desktop\.ini$ | Picasa\.ini$             # Windows and Picasa

@@ -18,7 +18,7 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.arrays import import_arrays
 from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
-from stages.importers.file_selection import select_files
+from stages.importers.file_selection import select_files, unless_deselected
 from stages.importers.folders import import_folders
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
@@ -126,6 +126,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
     with ExitStack() as stack:
         files, rejected = list_source_files(source, stack)
         files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
+        files, left_out = select_files(files, ingest.files)
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
@@ -143,7 +144,8 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         if format_ != "folders":
             print(f"ingest: label format {format_}: {reason}", flush=True)
         with _reporting_unreadable():
-            samples, unfit = select_files(IMPORTERS[format_](files, name, ingest, has_split), ingest.files)
+            samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
+        unfit = unless_deselected(unfit, ingest.files, ingest.inside.strip("/").removesuffix(name).rstrip("/"))
         if has_split:
             unassigned = "has no split in the source, which split.by: source requires"
             unfit += [Rejection(sample.path, unassigned) for sample in samples if sample.split is None]
@@ -152,7 +154,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             raise UserError(_no_samples_message(source / ingest.inside, bool(files), rejected + unfit))
         yield (
             [_with_group_and_origin(sample, ingest) for sample in samples],
-            rejected + unfit,
+            left_out + rejected + unfit,
         )
 
 

@@ -18,6 +18,15 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_
 from stages.images.image_statistics import to_grey
 from stages.images.label_images import decode_label_image
 from stages.importers.mask_files import MaskFiles
+from stages.importers.pair_evidence import (
+    SCENE,
+    Likeness,
+    are_distances,
+    are_explicit,
+    are_restored,
+    direction_of_names,
+    measure_likeness,
+)
 from stages.importers.path_patterns import plain_key
 from stages.importers.sample import SPLIT_WORDS
 
@@ -39,9 +48,13 @@ PIECES = 1.25  # regions per value up to which many values are one region each
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
 MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
+FEW_COLOURS = (
+    "the targets contain few colours, as coloured masks of classes do; save them with one grey level or palette index "
+    "per class"
+)
+IMAGES_OF_FEW_COLOURS = "the images have few colours, as coloured masks do"
 NOT_BINARY = "the target files per object or class are not binary masks"
-DEGRADED_WORDS = frozenset("noisy noise input low lr blur blurred degraded corrupted raw source".split())
-"""Words in file names that denote the degraded image, which is the input of a restoration task."""
+MIN_OBJECT_PIXELS = 4  # mean size of the regions of a label image below which its values are levels, not objects
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,8 @@ class TargetInspection:
     """Share of the pixels by mask value; empty for other formats and for one mask per class."""
     overlaps: str = ""
     """How much the masks of several classes overlap, as a sentence; empty if they do not."""
+    likeness: Likeness | None = None
+    """Measured relation of images and targets that show the same scenes; None for masks and unrelated images."""
 
 
 def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
@@ -268,16 +283,32 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
     for cut in dict.fromkeys((*cuts[:MAX_PARTS], *cuts[-MAX_PARTS:])):
         if stem[cut + 1 :] and stem[:cut]:
             keys |= {(stem[: cut + 1], stem[cut + 1 :], ""): None, ("", stem[:cut], stem[cut:]): None}
-    for pattern in (r"()(.*?[^A-Za-z_\-. ])([A-Za-z]+)", r"([A-Za-z]+)([^A-Za-z_\-. ].*)()", r"(.*\D)(\d+)()"):
+    for pattern in (
+        r"()(.*?[^A-Za-z_\-. ])([A-Za-z]+)",
+        r"([A-Za-z]+)([^A-Za-z_\-. ].*)()",
+        r"(.*\D)(\d+)()",
+        r"()(.+)(x\d)",
+    ):
         if found := re.fullmatch(pattern, stem):
             keys[found[1], found[2], found[3]] = None
     yield from keys
 
 
 def _differ_by_split(one: str, other: str) -> bool:
-    """Return whether two patterns differ in a folder that is or may be a split: then neither is the target."""
+    """Return whether two patterns differ in a folder that is or may be a split: then neither is the target.
+
+    >>> [_differ_by_split("train/a.png", f"{other}/a.png") for other in ("test", "train_cleaned", "testgt")]
+    [True, False, True]
+    """
     parts = list(itertools.zip_longest(one.split("/"), other.split("/"), fillvalue=""))
-    return any(a != b and {a.lower(), b.lower()} & {*SPLIT_WORDS, "*"} for a, b in parts[:-1])
+    differing = ((a.lower(), b.lower()) for a, b in parts[:-1] if a != b)
+    return any({a, b} & {*SPLIT_WORDS, "*"} and not _add_a_word(a, b) for a, b in differing)
+
+
+def _add_a_word(one: str, other: str) -> bool:
+    """Return whether one of two folder names is a split, and the other one adds a word, as train and train_cleaned."""
+    split, longer = sorted((one, other), key=len)
+    return split in SPLIT_WORDS and longer not in SPLIT_WORDS and longer.startswith(split)
 
 
 def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
@@ -297,9 +328,32 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     required = max(MIN_IMAGES, MIN_VOTES * len(decoded))
     if len(pairs) < required:
         unreadable = "more than a quarter of the opened pairs contain a file that cannot be read"
-        differing = "the sizes of image and target differ"
-        return TargetInspection("", unreadable if len(readable) < required else differing, {})
+        if len(readable) >= required:
+            return _compare_sizes(pairing, readable)
+        return TargetInspection("", f"{unreadable}{_first_error(files, pairing)}", {})
     return _inspect_decoded(files, masks, pairing, spread.tolist(), pairs)
+
+
+def _compare_sizes(pairing: FilePairing, decoded: list[tuple[Array, Array]]) -> TargetInspection:
+    """Return the reason against image and target of different sizes, with their relation if they show one scene."""
+    (image, target), (path, other) = decoded[0], pairing.files[0]
+    sizes = " and ".join(f"{array.shape[1]}x{array.shape[0]}" for array in (image, target))
+    reason = f"the sizes of image and target differ: {path} and {other} have {sizes} pixels"
+    likeness = measure_likeness(decoded)
+    if likeness.correlation < SCENE:
+        return TargetInspection("", reason, {})
+    advice = "to predict one from the other, both must have one size: enlarge the smaller ones"
+    return TargetInspection("", f"{reason} and show the same scenes; {advice}", {}, likeness=likeness)
+
+
+def _first_error(files: SourceFiles, pairing: FilePairing) -> str:
+    """Return why the first unreadable file of a pairing cannot be read; empty if it is none of the first files."""
+    for path in itertools.islice(itertools.chain.from_iterable(pairing.files), 2 * INSPECTED):
+        try:
+            decode_image(files[path]())
+        except (Unreadable, OSError, SyntaxError, ValueError, OverflowError) as error:
+            return f": {path} {error}"
+    return ""
 
 
 def _has_several(pairing: FilePairing) -> bool:
@@ -322,13 +376,37 @@ def _inspect_decoded(
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
     numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
-    if plain or (numbered and _count_objects(targets)):
+    is_label_image = plain or (numbered and _count_objects(targets))
+    if is_label_image and not _are_images_by_name(pairing, pairs, binary):
         return _inspect_values(files, masks, pairing, numbered, targets)
-    if _is_degraded(pairing.targets, pairing.images):
+    return _inspect_paired_images(pairing, pairs, binary)
+
+
+def _are_images_by_name(pairing: FilePairing, pairs: list[tuple[Array, Array]], binary: bool) -> bool:
+    """Return whether targets with few values are named like distances or restored images, such as clean pages."""
+    if are_distances(pairing.images, pairing.targets):
+        return not binary
+    return are_restored(pairing.images, pairing.targets) and measure_likeness(pairs).correlation >= SCENE
+
+
+def _inspect_paired_images(pairing: FilePairing, pairs: list[tuple[Array, Array]], binary: bool) -> TargetInspection:
+    """Return whether images with a partner of the same size are pairs."""
+    images, targets = zip(*pairs, strict=True)
+    if are_distances(pairing.images, pairing.targets) and not binary:
+        return TargetInspection("pairs", "the targets are named like maps of distances", {})
+    for some, reason in ((images, IMAGES_OF_FEW_COLOURS), (targets, FEW_COLOURS)):
+        if _most_agree(_has_few_colours(one) for one in some):
+            return TargetInspection("", reason, {})
+    if direction_of_names(pairing.images, pairing.targets) < 0:
         return TargetInspection("", "the target names denote degraded images", {})
-    if not _show_same_scenes(pairs):
+    if are_explicit(pairing.images, pairing.targets):
+        return TargetInspection("pairs", "the names denote input and target", {})
+    likeness = measure_likeness(pairs)
+    is_named = direction_of_names(pairing.images, pairing.targets) > 0  # pages of text resemble each other
+    if not _show_same_scenes(pairs) and not (is_named and likeness.correlation >= SCENE):
         return TargetInspection("", _reason_not_masks(targets), {})
-    return TargetInspection("pairs", "images of the same scenes; check which of the two is the target", {})
+    same = "images of the same scenes; check which of the two is the target"
+    return TargetInspection("pairs", same, {}, likeness=likeness)
 
 
 def _is_binary(files: SourceFiles, masks: MaskFiles, path: str) -> bool:
@@ -392,6 +470,11 @@ def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
     return level.ndim == 2 and len(np.unique(level)) <= values
 
 
+def _has_few_colours(image: Array) -> bool:
+    """Return whether a colour image has as few colours as a mask has classes."""
+    return image.ndim == 3 and len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) <= MAX_VALUES
+
+
 def _has_one_region_per_value(level_HW: Array) -> bool:
     """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region.
 
@@ -401,6 +484,8 @@ def _has_one_region_per_value(level_HW: Array) -> bool:
 
     found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
     regions = int(measure.label(level_HW, background=0, connectivity=2).max())  # type: ignore[no-untyped-call]
+    if level_HW.size < MIN_OBJECT_PIXELS * len(found):
+        return False  # levels of 16 bits, of which each pixel has its own
     return len(found) > MIN_IMAGES and regions <= len(found) * (PIECES if len(found) >= MANY_OBJECTS else 1)
 
 
@@ -447,9 +532,12 @@ def _levels(files: SourceFiles, path: str) -> Array | None:
 def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | None:
     """Return the values of a file as `ingest` reads those of a mask; if it is not a mask, as `_levels`."""
     try:
-        return masks.compare_palettes(decode_label_image(files[path]()))
+        values = masks.compare_palettes(decode_label_image(files[path]()))
     except (Unreadable, OSError):
         return _levels(files, path)
+    if _is_plain(values, 2) and (levels := _levels(files, path)) is not None and levels.dtype == np.uint16:
+        return values if _is_plain(levels) else levels  # no blurred mask: distances with many missing values
+    return values
 
 
 def _is_dotted(level: Array) -> bool:
@@ -477,9 +565,3 @@ def _thumbnail(image: Array) -> Array:
     values = np.asarray(Image.fromarray(to_grey(image)).resize((16, 16)), np.float64).ravel()
     values -= values.mean()
     return np.asarray(values / max(float(np.linalg.norm(values)), 1e-9))
-
-
-def _is_degraded(targets: str, images: str) -> bool:
-    """Return whether the target pattern contains words that denote degraded images and that the other pattern lacks."""
-    words = [set(re.split(r"[^a-z]+", pattern.lower())) for pattern in (targets, images)]
-    return bool((words[0] - words[1]) & DEGRADED_WORDS)

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
-from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, Rejection, SourceFiles
+from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, NOTES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 from stages.importers.sidecar_files import match_files
@@ -42,7 +42,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     for path, read in files.items():
         *inner, _ = path.split("/")
         suffix = PurePosixPath(path).suffix.lower()
-        if suffix in LABEL_SUFFIXES | DOCUMENT_SUFFIXES or (not inner and suffix not in IMAGE_SUFFIXES):
+        is_document = suffix in LABEL_SUFFIXES | DOCUMENT_SUFFIXES or NOTES.match(PurePosixPath(path).name)
+        if (is_document and suffix not in IMAGE_SUFFIXES) or (not inner and suffix not in IMAGE_SUFFIXES):
             rejected.append(Rejection(path, "is not an image", is_unused=True))
             continue
         split = SPLIT_WORDS.get(inner.pop(0).lower()) if has_split and inner else None

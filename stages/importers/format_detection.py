@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
+from stages.importers.class_folder_checks import FolderDoubt, examine_class_folders, read_image_lists
 from stages.importers.coco import marks_most_as_crowd
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
@@ -31,7 +33,16 @@ from stages.importers.filename_matching import (
 from stages.importers.foreign_formats import describe_foreign_files
 from stages.importers.foreign_tables import describe_foreign_table
 from stages.importers.image_paths import ImageFinder
+from stages.importers.redundant_files import find_redundant_files
 from stages.importers.sample import SPLIT_WORDS, read_label_file
+from stages.importers.side_by_side import (
+    Inspected,
+    explain_names,
+    explain_two_images,
+    find_several_inputs,
+    find_versions,
+    judge,
+)
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
 from stages.importers.voc import find_pairs
@@ -50,6 +61,10 @@ SOURCE_DEFAULTS: dict[str, Any] = {
     "sequence_block": 1, "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
+CHOICE_OF_INPUT = (
+    "which of them is the image to predict from? ingest.images names it; the others are not used. If all are required, "
+    "such as the channels of one image, join them in one file"
+)
 MOST_CROWDS = (
     "the file marks most objects as iscrowd, as some tools do for every mask; check that they are single objects"
 )
@@ -76,6 +91,10 @@ class FormatCandidate:
     rejected: tuple[Rejection, ...] = ()
     unused: tuple[Rejection, ...] = ()
     """Files that are not images or not part of the data set."""
+    question: str = ""
+    """Question to ask if this format is chosen, or another one for the same images; empty if the evidence decides."""
+    is_doubtful: bool = False
+    """Whether any other candidate is preferred, because there is no positive evidence for this one."""
 
     @property
     def coverage(self) -> int:
@@ -95,21 +114,25 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
         candidates, the best first, and the reasons why other candidates failed.
     """
     files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
+    redundant = find_redundant_files(files)
+    files, _ = select_files(files, [f"!{pattern}" for pattern in redundant])
     successful: list[FormatCandidate] = []
     failures = describe_foreign_files(files)
-    for candidate in _candidates(files, failures):
+    inspected = inspected_pairings(files)
+    examine = partial(examine_class_folders, files, versions=find_versions(inspected), lists=read_image_lists(files))
+    for candidate in _candidates(files, inspected, failures):
         try:
-            if found := _try_candidate(files, candidate, ingest):
+            if (found := _try_candidate(files, candidate, ingest)) and (found := _examine(found, examine, failures)):
                 successful.append(found)
         except IMPORT_ERRORS as error:
             failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {_reason(error)}")
-    widest = max((candidate.coverage for candidate in successful), default=0)
+    widest = max((candidate.coverage for candidate in successful if not candidate.is_doubtful), default=0)
 
-    def order(candidate: FormatCandidate) -> tuple[bool, int, int, bool, int, int]:
+    def order(candidate: FormatCandidate) -> tuple[bool, bool, int, int, bool, int, int]:
         is_heldout = SPLIT_WORDS.get(PurePosixPath(candidate.inside).name.lower()) in ("val", "test")
         narrow = candidate.coverage < MIN_COVERAGE * widest
         rank, depth = list(IMPORTERS).index(candidate.format), candidate.inside.count("/")
-        return narrow, rank, -candidate.coverage, is_heldout, -depth, len(candidate.rejected)
+        return candidate.is_doubtful, narrow, rank, -candidate.coverage, is_heldout, -depth, len(candidate.rejected)
 
     distinct: dict[Any, FormatCandidate] = {}
     for candidate in sorted(successful, key=order):
@@ -117,7 +140,19 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
             (candidate.format, candidate.inside, candidate.targets, tuple(sample.path for sample in candidate.samples)),
             candidate,
         )
-    return list(distinct.values()), failures
+    return [_leaving_out(candidate, redundant) for candidate in distinct.values()], failures
+
+
+def _leaving_out(candidate: FormatCandidate, redundant: dict[str, str]) -> FormatCandidate:
+    """Return a candidate that leaves out files by their patterns, with the reasons."""
+    if not redundant:
+        return candidate
+    reasons = "; ".join(f"{pattern}: {reason}" for pattern, reason in redundant.items())
+    return replace(
+        candidate,
+        changes=candidate.changes | {"files": [f"!{pattern}" for pattern in redundant]},
+        reasons=candidate.reasons | {"files": reasons},
+    )
 
 
 def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
@@ -134,8 +169,7 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     )
     part, name = select_inside(files, candidate.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
-        found = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
-        samples, rejected = select_files(found, changed.files)
+        samples, rejected = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
     if not samples and rejected and candidate.inside in files:
         raise UserError(f"no image is accepted, for example {rejected[0].path}: {rejected[0].reason}")
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
@@ -152,7 +186,26 @@ def _reason(error: Exception) -> str:
     return f"cannot be read ({type(error).__name__}: {error})" if unexplained else str(error)
 
 
-def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
+def _examine(
+    found: FormatCandidate, examine: Callable[[dict[str, str]], FolderDoubt], failures: list[str]
+) -> FormatCandidate | None:
+    """Return a candidate with the question that it raises; None, with the reason in `failures`, if it is refused."""
+    if found.format != "folders":
+        return found
+    label_of = {
+        f"{found.inside}/{sample.path}".removeprefix("/"): label
+        for sample in found.samples
+        for label in sample.annotate(1, 1).labels or ()
+    }
+    doubt = examine(label_of)
+    if doubt.refusal:
+        if doubt.refusal not in failures:
+            failures.insert(0, doubt.refusal)
+        return None
+    return replace(found, question=doubt.question)
+
+
+def _candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
     tables: list[FormatCandidate] = []
     for path in files:
         try:
@@ -164,20 +217,56 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
     yield from _from_several_tables(files, tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
-    reported = set()
-    masks: list[FilePairing] = []
-    for pairing, inspection in inspected_pairings(files):
-        found = inspection
-        if pairing.several and (other := _target_of_another_image(pairing, files)):
-            found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
-        if found.format:
-            masks += [pairing] if found.format != "pairs" else []
-            changes, reasons = _describe_pairing(pairing, found)
-            yield FormatCandidate(found.format, pairing.root, found.reason, changes, reasons, targets=pairing.named)
-        elif (pairing.root, found.reason) not in reported:
-            reported.add((pairing.root, found.reason))
-            failures.append(f"{pairing.images} with {pairing.targets}: {found.reason}")
+    yield from _from_pairings(files, inspected, failures)
+    masks = [pairing for pairing, found in inspected if _is_readable(files, pairing, found) and found.format != "pairs"]
     yield from _from_class_folders(files, masks)
+
+
+def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidates of images with target files; add the reasons why others are none to `failures`."""
+    reported = set()
+    refused: dict[str, str] = {}
+    questions: dict[str, str] = {}
+    for rivals, is_refused, images in find_several_inputs(inspected):
+        if is_refused:
+            refused.setdefault("two images", explain_two_images(images))
+        for one in rivals:
+            questions[f"{one.images} {one.targets}"] = "" if is_refused else f"{images}: {CHOICE_OF_INPUT}"
+    for pairing, found in inspected:
+        question = questions.get(f"{pairing.images} {pairing.targets}")
+        if question == "":
+            continue
+        reason, is_doubtful = found.reason, False
+        if found.format == "pairs":
+            judgement = judge(pairing, found, inspected)
+            if judgement.verdict == "refused":
+                refused.setdefault(judgement.reason, " and ".join(pairing.files[0]) + f" {judgement.reason}")
+                continue
+            reason, question = judgement.reason, question or judgement.question
+            is_doubtful = judgement.verdict != "named"
+        if _is_readable(files, pairing, found):
+            changes, reasons = _describe_pairing(pairing, found)
+            yield FormatCandidate(
+                found.format, pairing.root, reason, changes, reasons, targets=pairing.named,
+                question=question or "", is_doubtful=is_doubtful,
+            )  # fmt: skip
+            continue
+        if reason := explain_names(pairing, found):
+            refused.setdefault(reason, " and ".join(pairing.files[0]) + f" {reason}")
+        if (pairing.root, found.reason) not in reported:
+            reported.add((pairing.root, found.reason))
+            failures.append(f"{pairing.images} with {pairing.targets}: {_explain(files, pairing, found)}")
+    failures[:0] = refused.values()
+
+
+def _is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> bool:
+    """Return whether the targets have a known format, and belong to no other image."""
+    return bool(found.format) and not (pairing.several and _target_of_another_image(pairing, files))
+
+
+def _explain(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> str:
+    other = _target_of_another_image(pairing, files) if found.format else ""
+    return f"{other} has the name of another image, to which it belongs" if other else found.reason
 
 
 def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:

@@ -9,7 +9,7 @@ from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.images.archives import Rejection
 from stages.importers import open_source
-from stages.importers.file_selection import EXCLUDED
+from stages.importers.file_selection import NOT_SELECTED
 from tests.conftest import png
 
 PATHS = ("birch/1.png", "birch/2.jpg", "birch/thumbs/1.png", "oak/2024/3.png", "oak/4.png", "thumbs/oak/4.png")
@@ -49,7 +49,7 @@ def test_the_last_pattern_that_matches_a_path_decides(
     paths, rejected = images_of(params, trees, files=patterns)
     assert paths == [PATHS[place] for place in places]
     assert {one.path for one in rejected} == set(PATHS) - set(paths)
-    assert all(one.is_unused and one.reason == EXCLUDED for one in rejected)
+    assert all(one.is_unused and one.reason == NOT_SELECTED for one in rejected)
 
 
 def test_patterns_select_among_the_images_of_a_table(trees: Path, params: Params) -> None:
@@ -58,10 +58,11 @@ def test_patterns_select_among_the_images_of_a_table(trees: Path, params: Params
     paths, rejected = images_of(params, trees, format="table", inside="labels.csv", files=["birch/*"])
     assert paths == ["birch/1.png", "birch/2.jpg"]
     assert {one.path for one in rejected if not one.is_unused} == {"birch/lost.png"}
+    assert {one.path for one in rejected if one.is_unused} == {*PATHS, "oak/lost.png"} - {*paths}
 
 
-def test_patterns_are_relative_to_inside(trees: Path, params: Params) -> None:
-    assert images_of(params, trees, inside="oak", files=["2024/*"])[0] == ["2024/3.png"]
+def test_patterns_are_relative_to_the_source(trees: Path, params: Params) -> None:
+    assert images_of(params, trees, inside="oak", files=["oak/2024/*"])[0] == ["2024/3.png"]
 
 
 def test_patterns_that_select_nothing_are_refused_with_an_example(trees: Path, params: Params) -> None:
@@ -71,4 +72,4 @@ def test_patterns_that_select_nothing_are_refused_with_an_example(trees: Path, p
 
 def test_a_pattern_without_effect_is_printed(trees: Path, params: Params, capsys: pytest.CaptureFixture[str]) -> None:
     images_of(params, trees, files=["!**/thumb/**", "!oak/**"])
-    assert capsys.readouterr().out.splitlines() == ["ingest: no image matches !**/thumb/** in ingest.files"]
+    assert capsys.readouterr().out.splitlines() == ["ingest: no file matches !**/thumb/** in ingest.files"]

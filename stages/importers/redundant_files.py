@@ -1,0 +1,153 @@
+"""Find files that repeat others: copied folders, thumbnails, and previews of the whole data set."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from stages.core.plurals import quantity
+from stages.images.archives import SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.importers.pair_evidence import SCENE, measure_likeness, words_of
+from stages.importers.path_patterns import compile_pattern
+
+COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy( ?\(?\d+\)?)?|kopie( ?\(?\d+\)?)?|copia|copie)$")
+THUMBNAIL_WORDS = frozenset("thumb thumbs thumbnail thumbnails preview previews small tn icon icons".split())
+OVERVIEW_WORDS = frozenset("preview overview sample samples example examples montage banner logo teaser cover".split())
+MOST_STRAY = 3  # images above the folders of images; more are data
+OPENED = 8  # files of a folder that are compared with their originals
+MAX_SCALE = 0.7  # width of a thumbnail relative to that of its image
+PATTERN_SIGNS = "{}*"
+
+
+def find_redundant_files(files: SourceFiles) -> dict[str, str]:
+    """Return patterns of files that repeat others, with the reason for each.
+
+    Args:
+        files: files of the source by path.
+    """
+    images = [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    found = _copied_folders(files, images)
+    rest = [path for path in images if not any(path.startswith(f"{folder}/") for folder in found)]
+    patterns = {f"{folder}/**": reason for folder, reason in found.items()}
+    patterns |= (thumbnails := _thumbnails(files, rest))
+    matching = [_expression(pattern) for pattern in thumbnails]
+    return patterns | _overviews([path for path in rest if not any(one.fullmatch(path) for one in matching)])
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    return compile_pattern(pattern, "ingest.files")
+
+
+def _is_plain(path: str) -> bool:
+    return not any(sign in path for sign in PATTERN_SIGNS)
+
+
+def _copied_folders(files: SourceFiles, images: Iterable[str]) -> dict[str, str]:
+    """Return the folders named as a copy of one beside them that has all of their files, with the reason."""
+    inside: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        for parent in PurePosixPath(image).parents:
+            inside[str(parent)].append(image)
+    found: dict[str, str] = {}
+    for folder in sorted(inside, key=lambda name: (name.count("/"), name)):
+        path = PurePosixPath(folder)
+        bare = COPY.sub("", path.name)
+        original = str(path.with_name(bare)) if bare else folder
+        names = [name.removeprefix(f"{folder}/") for name in inside[folder]]
+        is_inner = any(folder.startswith(f"{outer}/") for outer in found)
+        if original == folder or is_inner or not _is_plain(folder) or not _are_equal(files, names, folder, original):
+            continue
+        copies = "1 file is a copy" if len(names) == 1 else f"{len(names):,} files are copies"
+        found[folder] = f"the {copies} of those of the same names in {original}"
+    return found
+
+
+def _are_equal(files: SourceFiles, names: list[str], folder: str, original: str) -> bool:
+    """Return whether a folder has files of all names, and some of them, which are read, have the same content."""
+    if not all(f"{original}/{name}" in files for name in names):
+        return False
+    try:
+        return all(files[f"{folder}/{name}"]() == files[f"{original}/{name}"]() for name in _some(sorted(names)))
+    except (Unreadable, OSError):  # reported by ingest
+        return False
+
+
+def _some(paths: list[str]) -> list[str]:
+    """Return some of the paths, evenly spaced."""
+    return [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, OPENED).round().astype(int))]
+
+
+def _thumbnails(files: SourceFiles, images: list[str]) -> dict[str, str]:
+    """Return patterns of smaller versions of images, by words in their folder or name, with the reason."""
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for path in images:
+        by_stem[PurePosixPath(path).stem].append(path)
+    original_of: dict[str, dict[str, str]] = defaultdict(dict)
+    for path in images:
+        pattern, stem = _thumbnail_pattern(path)
+        candidates = [one for one in by_stem.get(stem, ()) if one != path and not _thumbnail_pattern(one)[0]]
+        if pattern and candidates:
+            original_of[pattern][path] = max(candidates, key=lambda one: _shared_folders(one, path))
+    found = {}
+    for pattern, originals in original_of.items():
+        expression = _expression(pattern)
+        matched = [path for path in images if expression.fullmatch(path)]
+        if len(originals) == len(matched) and _are_smaller(files, originals):
+            number = quantity(len(matched), "file is a smaller version", "files are smaller versions")
+            example, original = min(originals.items())
+            found[pattern] = f"{number} of other images, such as {example} of {original}"
+    return found
+
+
+def _thumbnail_pattern(path: str) -> tuple[str, str]:
+    """Return the pattern of files like a thumbnail, and the stem of its image; both empty if no word denotes one.
+
+    >>> _thumbnail_pattern("trees/birch/thumbs/a1_thumb.jpg")
+    ('*/*/thumbs/*.jpg', 'a1')
+    """
+    if not _is_plain(path):
+        return "", ""
+    *folders, name = PurePosixPath(path).parts
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    parts = re.split(r"([_\-. ]+)", stem)
+    bare = stem
+    if len(parts) > 2 and parts[-1].lower() in THUMBNAIL_WORDS:
+        bare, end = "".join(parts[:-2]), f"*{parts[-2]}{parts[-1]}{suffix}"
+    elif len(parts) > 2 and parts[0].lower() in THUMBNAIL_WORDS:
+        bare, end = "".join(parts[2:]), f"{parts[0]}{parts[1]}*{suffix}"
+    else:
+        end = ""
+    marked = [bool(THUMBNAIL_WORDS.intersection(words_of(f"{folder}/"))) for folder in folders]
+    if any(marked):
+        places = [folder if is_marked else "*" for folder, is_marked in zip(folders, marked, strict=True)]
+        return "/".join((*places, f"*{suffix}")), bare
+    return ("/".join((*("*" for _ in folders), end)), bare) if end else ("", "")
+
+
+def _shared_folders(one: str, other: str) -> tuple[int, int]:
+    folders, others = PurePosixPath(one).parts[:-1], PurePosixPath(other).parts[:-1]
+    return len(set(folders) & set(others)), -len(folders)
+
+
+def _are_smaller(files: SourceFiles, originals: dict[str, str]) -> bool:
+    """Return whether some thumbnails are smaller than their images and show the same."""
+    pairs = []
+    for path in _some(sorted(originals)):
+        try:
+            pairs.append((decode_image(files[path]()).image, decode_image(files[originals[path]]()).image))
+        except (Unreadable, OSError):  # reported by ingest
+            continue
+    smaller = all(small.shape[1] <= MAX_SCALE * image.shape[1] for small, image in pairs)
+    return bool(pairs) and smaller and measure_likeness(pairs).correlation >= SCENE
+
+
+def _overviews(images: list[str]) -> dict[str, str]:
+    """Return single images above folders of images whose name denotes a preview of the data set, with the reason."""
+    below = {str(parent) for path in images for parent in PurePosixPath(path).parent.parents}
+    stray = [path for path in images if str(PurePosixPath(path).parent) in below]
+    named = [path for path in stray if OVERVIEW_WORDS.intersection(words_of(PurePosixPath(path).stem))]
+    reason = "by its name, it shows the data set, and it lies above the folders of images"
+    return {path: reason for path in named if _is_plain(path)} if len(stray) <= MOST_STRAY else {}
