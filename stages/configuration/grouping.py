@@ -2,24 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from stages.configuration.filename_patterns import CandidateGrouping, assign_groups, find_groupings, find_sequences
+from stages.configuration.filename_patterns import assign_groups, find_groupings, find_sequences
+from stages.configuration.group_choice import MEGAPIXELS, GroupComparison, choose_grouping
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.configuration.look_alikes import LookAlikes, find_look_alikes
 from stages.dataset.counters import counter_scope
 from stages.importers.sample import Sample
 
-PAIRS = 32  # maximum number of groups of which two images are opened
-ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # minimum AUC of groups and of consecutive images
+ALIKE_IN_ORDER = 0.8  # minimum AUC of consecutive images
 SURELY = 0.9  # AUC from which pictures, which are more specific, are preferred to tone
 FADED = 0.7  # AUC below which images at a distance are unrelated
 SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximum that is opened completely
 RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
-MEGAPIXELS = 100.0  # maximum number of megapixels opened
 MEGAPIXELS_OF_LOOK_ALIKES = 30.0  # the same for the comparison of all images; 0.1 CPU seconds each
 BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
@@ -75,37 +74,17 @@ def _propose_grouping(
         has_split: whether the source defines the splits.
         similar: images that are far nearer than distinct images are, which groups must keep together.
     """
-    paths = [item.path for item in items]
-    asks: list[str] = []
-    for one in find_groupings(paths, labels):
-        if similar and not similar.explained(one.keys):
-            asks.append(f"`{one.pattern}` is not proposed, because it separates similar images: {one.why}")
-            continue
-        seen = _compare_groups(items, labels, one, known)
-        best = max((e for e in seen if e.significant and e.auc >= ALIKE), key=lambda e: e.auc, default=None)
-        shown = f": {best}" if best else f"; the images do not confirm it: {seen[0]}" if seen else ""
-        if one.certain or best:
-            return ImageGrouping(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
-        asks.append(f"`{one.pattern}` may identify related images: {one.why}{shown}")
+    candidates = list(find_groupings([item.path for item in items], labels))
+    joining = [one for one in candidates if similar is None or similar.explained(one.keys)]
+    chosen, asks = choose_grouping(joining, GroupComparison(items, labels, known))
+    if apart := [one for one in candidates if one not in joining and (one.certain or not joining)][:1]:
+        asks.append(f"`{apart[0].pattern}` is not proposed, because it separates similar images: {apart[0].why}")
+    if chosen:
+        shown = f": {chosen.evidence}" if chosen.alike else ""
+        shown = shown or (f"; the images do not confirm it: {chosen.evidence}" if chosen.evidence else "")
+        return ImageGrouping(group=chosen.grouping.pattern, why=f"{chosen.grouping.why}{shown}", asks=tuple(asks))
     blocks = _detect_sequence(items, labels, known, has_split)
     return ImageGrouping(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
-
-
-def _compare_groups(
-    items: Sequence[Sample], labels: Sequence[str], grouping: CandidateGrouping, known: dict[int, ImageSignature]
-) -> list[SimilarityEvidence]:
-    """Compare two images of each of some groups with images of different groups, of the same class if possible."""
-    groups = list(grouping.groups.values())
-    chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, min(PAIRS, len(groups))).astype(int))]
-    pairs = [(places[0], places[1]) for places in chosen]
-    add_signatures(items, (place for pair in pairs for place in pair), known, MEGAPIXELS)
-    unrelated = [
-        (a, b)
-        for a, b in combinations([place for pair in pairs for place in pair], 2)
-        if grouping.keys[a] != grouping.keys[b]
-    ]
-    of_class = [(a, b) for a, b in unrelated if labels[a] == labels[b]]
-    return compare_pairs(known, pairs, of_class or unrelated)
 
 
 def _detect_sequence(

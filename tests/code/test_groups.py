@@ -1,0 +1,194 @@
+"""Groups of related images that configure derives from names, folders and the similarity of the images."""
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from itertools import product
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.configuration.filename_patterns import assign_groups
+from stages.configuration.grouping import ImageGrouping, detect_grouping
+from stages.configuration.name_parts import divide
+from stages.dataset.annotations import Annotation
+from stages.importers.sample import Sample, fixed_annotation
+from tests.conftest import png
+
+SIDE = 32
+Pictures = dict[str, np.ndarray]
+
+
+def scene(name: str) -> np.ndarray:
+    """Return a smooth random pattern with a random brightness, the same for the same name."""
+    rng = np.random.default_rng(int(sha256(name.encode()).hexdigest()[:8], 16))
+    coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return 0.6 * np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE)), float) + rng.uniform(20, 80, 3)
+
+
+def picture(*scenes: str, own: str = "") -> np.ndarray:
+    """Return the mean of scenes with noise; `own` names a scene that no other image has."""
+    image = np.mean([scene(name) for name in (*scenes, *([own] if own else []))], axis=0)
+    return (image + np.random.default_rng(len(own)).normal(0, 8, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def detect(pictures: Pictures, label: Callable[[str], str], has_split: bool = False) -> tuple[ImageGrouping, list[int]]:
+    """Return the detected grouping and the number of the group of each image."""
+    items = [
+        Sample(path, fixed_annotation(Annotation()), None, None, partial(png, image))
+        for path, image in pictures.items()
+    ]
+    found = detect_grouping(items, [label(path) for path in pictures], {}, has_split)
+    return found, list(divide(assign_groups(items, found.group, found.block)))
+
+
+def top(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def unlabelled(path: str) -> str:
+    return ""
+
+
+def subjects() -> Pictures:
+    """Return sequences of subjects; a subject has sequences in several class folders."""
+    return {
+        f"{'abc'[(subject + sequence) % 3]}/S{subject:03}_{sequence:03}_{frame:08}.png": picture(
+            f"s{subject}", f"s{subject}", f"s{subject}-{sequence}", own=f"{subject}-{sequence}-{frame}"
+        )
+        for subject, sequence, frame in product(range(12), range(3), (12, 13))
+    }
+
+
+def patients() -> Pictures:
+    return {
+        f"{10250 + p}/{c}/{10250 + p}_idx5_x{p * 50 + 101 * n}_y{97 * n}_class{c}.png": picture(
+            f"p{p}", own=f"{p}{c}{n}"
+        )
+        for p, c, n in product(range(12), "01", range(5))
+    }
+
+
+def slides() -> Pictures:
+    return {
+        f"{kind}/SOB/{method}/SOB_14-{slide}/{scale}X/{n}.png": picture(
+            f"{kind}{method}{slide}", own=f"{kind}{method}{slide}{scale}{n}"
+        )
+        for kind, method, slide, scale, n in product(("benign", "malignant"), "ab", range(5), (40, 100, 200), range(2))
+    }
+
+
+def eyes() -> Pictures:
+    return {f"Image_{n:02}{side}.jpg": picture(f"child{n}", own=f"{n}{side}") for n, side in product(range(14), "LR")}
+
+
+def turned_copies() -> Pictures:
+    """Return leaves with flipped and rotated copies of most of them."""
+    found: Pictures = {}
+    for kind, leaf in product("ab", range(14)):
+        name = f"{kind}/{7919 * (leaf + 1):08x}-{ord(kind):04x}___RS_Erly.B {(leaf * 991 + ord(kind)) % 9999}"
+        whole = picture(f"leaf{kind}{leaf}")
+        found |= {f"{name}.JPG": whole, f"{name}_flipLR.JPG": whole[:, ::-1]}
+        found |= {f"{name}_{turns * 90}deg.JPG": np.rot90(whole, turns) for turns in (1, 2, 3) if (leaf + turns) % 2}
+    return found
+
+
+def parts() -> Pictures:
+    return {
+        f"part{n:02}/View{side}.jpg": picture(f"part{n}", f"side{side}", own=f"{n}-{side}")
+        for n, side in product(range(15), range(8))
+    }
+
+
+def photos() -> Pictures:
+    """Return patches of photos in the folders of three structures and of two classes."""
+    return {
+        f"{kind}/{'CU'[(patch + photo) % 2]}{kind}/{first + photo}-{13 * patch + 1}.jpg": picture(
+            f"{kind}{photo}", own=f"{kind}{photo}-{patch}"
+        )
+        for (first, kind), photo, patch in product(((7001, "D"), (7041, "P"), (7081, "W")), range(4), range(8))
+    }
+
+
+def boards() -> Pictures:
+    return {
+        f"{kind.capitalize()}/{board:02}_{kind}_{n:02}.jpg": picture(f"board{board}", own=f"{board}{kind}{n}")
+        for kind, board, n in product(("short", "spur", "missing_hole"), range(1, 11), range(3))
+    }
+
+
+def tiles() -> Pictures:
+    return {
+        f"{city}{photo}_x{512 * x}_y{512 * y}.png": picture(f"{city}{photo}", city, own=f"{city}{photo}-{x}-{y}")
+        for city, photo, x, y in product(("austin", "tyrol-w", "kitsap"), range(1, 6), range(3), range(3))
+    }
+
+
+def clips() -> Pictures:
+    return {
+        f"{act}/v_{act}_g{scene:02}_c{clip:02}_{25 * n:04}.jpg": picture(
+            f"{act}{scene}", f"{act}{scene}-{clip}", own=f"{act}{scene}{clip}{n}"
+        )
+        for act, scene, clip, n in product(("Archery", "Bowling", "Diving"), range(1, 6), range(1, 4), range(3))
+    }
+
+
+def days() -> Pictures:
+    return {
+        f"{'eo'[(day + place) % 2]}/2012-{month:02}-{day:02}_{hour:02}_05_16#{place:03}.jpg": picture(
+            f"day{month}-{day}", own=f"{month}{day}{hour}{place}"
+        )
+        for month, day, hour, place in product((9, 10), range(10, 16), (6, 9), range(1, 4))
+    }
+
+
+@pytest.mark.parametrize(
+    ("pictures", "label", "pattern"),
+    [
+        (subjects, top, r"/(S\d+)_"),
+        (patients, lambda path: path.split("/")[1], r"^(\d+)/"),
+        (slides, top, r"^(.*14-\d+)/"),
+        (eyes, unlabelled, r"(Image_\d+)"),
+        (turned_copies, top, r"(.*Erly\.B \d+)"),
+        (parts, unlabelled, r"^(part\d+)/"),
+        (photos, lambda path: path.split("/")[1], r"/(\d+)-"),
+        (photos, lambda path: path.split("/")[1][0], r"/(\d+)-"),
+        (boards, unlabelled, r"/(\d+)_"),
+        (tiles, unlabelled, r"^([a-z-]+\d)_"),
+        (clips, top, r"(v_.*_g\d+)_"),
+        (days, top, r"/(\S{10})_"),
+    ],
+)
+def test_the_coarsest_grouping_whose_images_are_alike_is_proposed(
+    pictures: Callable[[], Pictures], label: Callable[[str], str], pattern: str
+) -> None:
+    made = pictures()
+    items = [Sample(path, fixed_annotation(Annotation()), None, None, bytes) for path in made]
+    found, groups = detect(made, label)
+    assert groups == list(divide(assign_groups(items, pattern, 1))), (found.group, found.asks)
+    assert "are related?" not in " ".join(found.asks)
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        ([f"{'ab'[n % 2]}/scan{n // 6:02}_{n % 17:02}_{n:03}.png" for n in range(96)], top),
+        ([f"batch{n // 12}/img_{n % 12:02}.png" for n in range(96)], unlabelled),
+        ([f"2021-{1 + n // 24:02}-{1 + n % 24:02}_{n:04}.png" for n in range(96)], unlabelled),
+        ([f"{'ab'[n % 2]}/x{n * 37 % 1000}_y{n * 91 % 1000}_v{n % 7}.png" for n in range(96)], top),
+        ([f"{'ab'[n % 2]}/2012-09-{1 + n // 8:02}_{n % 8:02}_05_16#{n % 5}.png" for n in range(96)], top),
+        ([f"{'abc'[n % 3]}/{n // 3:02}.png" for n in range(96)], top),
+        ([f"{'cat dog'.split()[n % 2]}_{n // 2:02}_{(n * 7) % 11}.png" for n in range(96)], unlabelled),
+    ],
+)
+def test_independent_images_with_similar_names_are_not_grouped(names: list[str], label: Callable[[str], str]) -> None:
+    found, groups = detect({name: picture(own=f"{n}") for n, name in enumerate(names)}, label)
+    assert (found.group, found.block) == ("", 1) and len(set(groups)) == len(names)
+
+
+def test_kinds_that_words_name_are_a_question() -> None:
+    kinds = "beagle boxer collie husky poodle tabby siamese bengal".split()
+    names = [f"{kind}_{n + 1}.jpg" for kind in kinds for n in range(12)]
+    found, _ = detect({name: picture(name.split("_")[0], f"x{name}", own=name) for name in names}, unlabelled)
+    assert not found.group and any("may identify related images" in ask for ask in found.asks)
