@@ -426,6 +426,8 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
+    if ingest.coco_group:
+        return f"key {ingest.coco_group}"
     return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 

@@ -85,6 +85,9 @@ class Ingest(Section):
     scoring; objects: like all others, for tools that set `iscrowd` for every mask."""
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
+    coco_group: str = ""
+    """Key of the images in a COCO file whose value is the group, such as `location`, `seq_id` or `video_id`. Empty:
+    none."""
     group_regex: str = ""
     """Regular expression searched in an image's path; the match of its first parentheses is the group. Empty: every
     distinct image is its own group."""

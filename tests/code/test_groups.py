@@ -1,18 +1,24 @@
 """Groups of related images that configure derives from names, folders and the similarity of the images."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stages.config.schema import Params
 from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.name_parts import divide
+from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
+from stages.importers import IMPORTERS
+from stages.importers.format_detection import find_formats
 from stages.importers.sample import Sample, fixed_annotation
 from tests.conftest import png
 
@@ -192,3 +198,43 @@ def test_kinds_that_words_name_are_a_question() -> None:
     names = [f"{kind}_{n + 1}.jpg" for kind in kinds for n in range(12)]
     found, _ = detect({name: picture(name.split("_")[0], f"x{name}", own=name) for name in names}, unlabelled)
     assert not found.group and any("may identify related images" in ask for ask in found.asks)
+
+
+def camera_traps(**keys: Callable[[int], Any]) -> dict[str, Callable[[], bytes]]:
+    """Return 60 images and a COCO file that gives each image further keys."""
+    images = [
+        {"id": n, "file_name": f"{n}.png", "width": SIDE, "height": SIDE} | {key: of(n) for key, of in keys.items()}
+        for n in range(60)
+    ]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [2, 2, 9, 9]} for n in range(60)]
+    listed = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "fox"}]}
+    files: dict[str, Callable[[], bytes]] = {f"{n}.png": partial(png, picture(own=str(n))) for n in range(60)}
+    return files | {"boxes.json": json.dumps(listed).encode}
+
+
+@pytest.mark.parametrize(
+    ("keys", "chosen"),
+    [
+        ({"location": lambda n: n // 6, "seq_id": lambda n: f"s{n // 3}", "frame_num": lambda n: n % 3}, "location"),
+        ({"video_id": lambda n: n // 6}, "video_id"),
+        ({"site": lambda n: n // 12, "seq_id": lambda n: f"s{n // 3}"}, "seq_id"),  # five sites are too few
+        ({"site": lambda n: n // 30}, None),
+        ({"license": lambda n: n // 6, "seq_num_frames": lambda n: n // 6}, None),
+        ({"location": lambda n: n}, None),
+        ({"location": lambda n: n // 6 or None}, None),  # unknown for some images
+    ],
+)
+def test_keys_of_coco_images_are_groups(
+    keys: dict[str, Callable[[int], Any]], chosen: str | None, params: Params
+) -> None:
+    best = find_formats(camera_traps(**keys), params.ingest)[0][0]
+    assert (best.format, best.changes.get("coco_group")) == ("coco", chosen)
+    groups = {int(one.path.split(".")[0]): one.group for one in best.samples}
+    assert groups == {n: str(keys[chosen](n)) if chosen else None for n in range(60)}
+
+
+def test_an_image_without_its_group_in_a_coco_file_is_an_error(params: Params) -> None:
+    files = camera_traps(location=lambda n: n // 6 or None)
+    ingest = params.ingest.model_copy(update={"coco_group": "location"})
+    with pytest.raises(UserError, match=r"0.png has the location None, but ingest.coco_group requires"):
+        IMPORTERS["coco"](files, "boxes.json", ingest, False)
