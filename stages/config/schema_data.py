@@ -126,6 +126,11 @@ class Split(Section):
     test: Annotated[float, Field(gt=0, lt=1), Unit("share of images")] = 0.15
     """Share of the images sealed for the test; used by hash."""
 
+    guard: Annotated[int, Field(ge=0), Unit("images")] = 0
+    """Training images whose number differs by at most this from that of a validation or test image of the same series
+    are left out, and listed in `unused.csv`. Used by hash with `ingest.sequence_block`, since images at the borders of
+    blocks are similar. 0: none."""
+
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Split":
         if self.validation + self.test >= 1:

@@ -12,6 +12,7 @@ from stages.configuration.group_similarity import ImageSignature, SimilarityEvid
 from stages.configuration.look_alikes import LookAlikes, find_look_alikes
 from stages.dataset.counters import counter_scope
 from stages.importers.sample import Sample
+from stages.importers.sequence_blocks import ask_about_borders
 
 ALIKE_IN_ORDER = 0.8  # minimum AUC of consecutive images
 SURELY = 0.9  # AUC from which pictures, which are more specific, are preferred to tone
@@ -20,7 +21,6 @@ SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximu
 RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
 MEGAPIXELS_OF_LOOK_ALIKES = 30.0  # the same for the comparison of all images; 0.1 CPU seconds each
-BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def _detect_sequence(
     paths = [item.path for item in items]
     asks: list[str] = []
     for scope in dict.fromkeys((counter_scope(paths), "")):
-        longest = next(iter(find_sequences(paths, scope)), [])
-        found = _detect_blocks(items, longest, scope, labels, known, has_split)
+        series = find_sequences(paths, scope)
+        found = _detect_blocks(items, series, scope, labels, known, has_split)
         if found.block > 1:
             return found
         asks += found.asks
@@ -107,7 +107,7 @@ def _detect_sequence(
 
 def _detect_blocks(
     items: Sequence[Sample],
-    longest: Sequence[tuple[int, int]],
+    series: Sequence[Sequence[tuple[int, int]]],
     scope: str,
     labels: Sequence[str],
     known: dict[int, ImageSignature],
@@ -117,12 +117,13 @@ def _detect_blocks(
 
     Args:
         items: all images.
-        longest: number and index of the images of the sequence.
+        series: number and index of the images of each sequence, the longest first, which is compared.
         scope: key of `SCOPES`: what the counter runs across.
         labels: class of each image, or ''.
         known: signatures of opened images by index; more are added.
         has_split: whether the source defines the splits.
     """
+    longest = series[0] if series else []
     if len(longest) < SHORTEST:
         return ImageGrouping()
     places = [place for _, place in longest]
@@ -149,10 +150,18 @@ def _detect_blocks(
     )
     if has_split:
         return ImageGrouping(asks=(f"{span}; {fades}: does the split of the source keep consecutive images together?",))
-    steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))
-    block = steps * int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
+    steps = min(faded or RUN, max(2, sum(map(len, series)) // FEWEST_BLOCKS))
+    gap = int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
     fewer = f", but blocks of more than {steps} images would be too few to split" if steps < (faded or RUN) else ""
-    return ImageGrouping(block=block, why=f"{span}; {fades}{fewer}{BORDER_NOTE}")
+    reach, block = (faded or RUN) - 1, steps * gap
+    asks = [
+        ask_about_borders(
+            items[place].path, items[next_place].path, len(series), min(1.0, 2 * reach / steps), reach * gap
+        )
+        for (number, place), (next_number, next_place) in pairwise(longest)
+        if number // block < next_number // block
+    ]
+    return ImageGrouping(block=block, why=f"{span}; {fades}{fewer}", asks=tuple(asks[:1]))
 
 
 def _similarity_by_lag(

@@ -5,21 +5,28 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from stages import ingest as ingest_stage
+from stages.config.combinations import guard_problem
 from stages.config.schema import Params
 from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.name_parts import divide
+from stages.configuration.source_proposal import ask_about_few_groups
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.importers import IMPORTERS
-from stages.importers.format_detection import find_formats
+from stages.importers.format_detection import FormatCandidate, find_formats
 from stages.importers.sample import Sample, fixed_annotation
+from stages.importers.sequence_blocks import near_held_out
+from stages.runner.stage import call
 from tests.conftest import png
 
 SIDE = 32
@@ -238,3 +245,80 @@ def test_an_image_without_its_group_in_a_coco_file_is_an_error(params: Params) -
     ingest = params.ingest.model_copy(update={"coco_group": "location"})
     with pytest.raises(UserError, match=r"0.png has the location None, but ingest.coco_group requires"):
         IMPORTERS["coco"](files, "boxes.json", ingest, False)
+
+
+def sections(count: int, film: str = "", fade: float = 0.3) -> Pictures:
+    """Return numbered images that each keep part of the previous one."""
+    image, found = scene(f"{film}0"), {}
+    for n in range(count):
+        image = (1 - fade) ** 0.5 * image + fade**0.5 * scene(f"{film}{n + 1}") - 60 * fade
+        found[f"{film}section_{n:02}.tif"] = image.clip(0, 255).astype(np.uint8)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pictures", "which"),
+    [
+        (sections(16), "one film or stack: section_01.tif and section_02.tif"),
+        (sections(30), "one film or stack: section_02.tif and section_03.tif"),
+        (sections(24, "01/") | sections(24, "02/"), "2 films or stacks: 01/section_03.tif and 01/section_04.tif"),
+    ],
+)
+def test_blocks_of_a_film_are_proposed_with_a_question_about_their_borders(pictures: Pictures, which: str) -> None:
+    found, groups = detect(pictures, unlabelled)
+    assert found.block > 1 and len(set(groups)) < len(groups)
+    assert any(f"the blocks are parts of {which} are consecutive" in ask for ask in found.asks), found.asks
+    assert any("`split.guard: " in ask for ask in found.asks)
+
+
+def test_training_images_next_to_held_out_ones_are_left_out() -> None:
+    paths = [f"f{film}/t{n:03}.tif" for film in (1, 2) for n in range(0, 40, 2)]
+    groups = [f"{path[:4]}#{int(path[4:7]) // 10 * 10}" for path in paths]
+    splits = ["val" if group == "f1/t#10" else "test" if group == "f2/t#30" else "train" for group in groups]
+    near = near_held_out(groups, paths, splits, 4)
+    assert [path for path, left_out in zip(paths, near, strict=True) if left_out] == [
+        "f1/t006.tif", "f1/t008.tif", "f1/t020.tif", "f1/t022.tif", "f2/t026.tif", "f2/t028.tif",
+    ]  # fmt: skip
+    assert not any(near_held_out(groups, paths, ["train"] * len(paths), 4))
+
+
+def test_ingest_leaves_out_training_images_by_the_guard(params: Params, workspace: Path) -> None:
+    source = workspace / "source"
+    for path, image in sections(40).items():
+        file = source / "ab"[int(path[8:10]) // 2 % 2] / path.replace("tif", "png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(image))
+    ingest = params.ingest.model_copy(update={"name": "film", "format": "folders", "inside": "", "sequence_block": 4})
+    split = params.split.model_copy(update={"guard": 1, "validation": 0.2, "test": 0.2})
+    (workspace / "splits").mkdir(exist_ok=True)
+    paths = [source, *(workspace / name for name in ("splits", "sealed", "ingested"))]
+    call(ingest_stage.main, paths, {"ingest": ingest, "split": split})
+    kept = pd.concat([pd.read_parquet(workspace / part / "manifest.parquet") for part in ("ingested", "sealed")])
+    number = kept["path"].str.extract(r"_(\d+)")[0].astype(int).to_numpy()
+    training = number[(kept["split"] == "train").to_numpy()]
+    held_out = number[(kept["split"] != "train").to_numpy()]
+    assert abs(training[:, None] - held_out).min() == 2
+    unused = pd.read_csv(workspace / "ingested" / "unused.csv")
+    assert len(unused) + len(kept) == 40 and (unused["reason"].str.contains("split.guard 1")).all() and len(unused) > 2
+
+
+@pytest.mark.parametrize(
+    ("by", "block", "guard", "refused"),
+    [("hash", 1, 2, True), ("source", 4, 2, True), ("hash", 4, 2, False), ("hash", 1, 0, False)],
+)
+def test_a_guard_without_blocks_is_refused(by: str, block: int, guard: int, refused: bool, params: Params) -> None:
+    ingest = params.ingest.model_copy(update={"sequence_block": block})
+    problem = guard_problem(ingest, params.split.model_copy(update={"by": by, "guard": guard}))
+    assert bool(problem) == refused
+
+
+@pytest.mark.parametrize(("films", "asked", "divided"), [(2, True, True), (5, True, False), (8, False, False)])
+def test_few_groups_of_the_source_are_a_question(films: int, asked: bool, divided: bool) -> None:
+    items = [
+        Sample(f"v{film}/img{17 * n:04}.png", fixed_annotation(Annotation()), f"v{film}", None, bytes)
+        for film in range(films)
+        for n in range(10)
+    ]
+    asks = list(ask_about_few_groups(FormatCandidate("deeplabcut", "", "", samples=tuple(items))))
+    assert bool(asks) == asked
+    assert ("v0/img0000.png and v0/img0017.png may be in training and validation" in " ".join(asks)) == divided
