@@ -10,7 +10,8 @@ from stages.configuration.filename_patterns import assign_groups, find_groupings
 from stages.configuration.group_choice import MEGAPIXELS, GroupComparison, choose_grouping
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.configuration.look_alikes import LookAlikes, find_look_alikes
-from stages.dataset.counters import counter_scope
+from stages.configuration.source_split import ask_about_split
+from stages.dataset.counters import NUMBER, counter_scope
 from stages.importers.sample import Sample
 from stages.importers.sequence_blocks import ask_about_borders
 
@@ -53,7 +54,10 @@ def detect_grouping(
         return ImageGrouping()
     similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
     found = _propose_grouping(items, labels, known, has_split, similar)
-    if similar is None or similar.explained(assign_groups(items, found.group, found.block)):
+    groups = assign_groups(items, found.group, found.block)
+    if has_split:
+        found = replace(found, asks=(*ask_about_split(items, groups, similar), *found.asks))
+    if similar is None or similar.explained(groups):
         return found
     return replace(found, asks=(similar.question(items, bool(found.group) or found.block > 1), *found.asks))
 
@@ -94,15 +98,34 @@ def _detect_sequence(
 
     A counter that runs across folders or prefixes is tried first, then the counter of each folder and prefix.
     """
-    paths = [item.path for item in items]
+    paths, unblocked = _without_constant_number([item.path for item in items]), ""
+    if paths != [item.path for item in items]:
+        unblocked = (
+            "blocks count by the last number of a name, which is the same in all: are the images of a folder views of "
+            "one object? If so, only further objects, each a group by `ingest.group_regex`, show how new ones are "
+            "recognized"
+        )
+    elif has_split:
+        unblocked = "does the split of the source keep consecutive images together?"
     asks: list[str] = []
     for scope in dict.fromkeys((counter_scope(paths), "")):
         series = find_sequences(paths, scope)
-        found = _detect_blocks(items, series, scope, labels, known, has_split)
+        found = _detect_blocks(items, series, scope, labels, known, unblocked)
         if found.block > 1:
             return found
         asks += found.asks
     return ImageGrouping(asks=tuple(asks))
+
+
+def _without_constant_number(paths: Sequence[str]) -> list[str]:
+    """Return the paths without their last number and what follows if that number is the same in all, as in `7_100.jpg`.
+
+    The number that orders the images is then an earlier one. Paths without another number stay as they are.
+    """
+    found = [NUMBER.fullmatch(path) for path in paths]
+    shortened = [match[1] for match in found if match and NUMBER.fullmatch(match[1])]
+    is_constant = len({match[2] for match in found if match}) == 1 < len(set(shortened)) == len(paths)
+    return shortened if is_constant else list(paths)
 
 
 def _detect_blocks(
@@ -111,7 +134,7 @@ def _detect_blocks(
     scope: str,
     labels: Sequence[str],
     known: dict[int, ImageSignature],
-    has_split: bool,
+    unblocked: str,
 ) -> ImageGrouping:
     """Compare the images of a sequence at several distances, and propose a block length.
 
@@ -121,7 +144,7 @@ def _detect_blocks(
         scope: key of `SCOPES`: what the counter runs across.
         labels: class of each image, or ''.
         known: signatures of opened images by index; more are added.
-        has_split: whether the source defines the splits.
+        unblocked: question about consecutive images that are similar, if no block can be proposed; else empty.
     """
     longest = series[0] if series else []
     if len(longest) < SHORTEST:
@@ -148,8 +171,8 @@ def _detect_blocks(
         if faded
         else f"images remain similar even at a distance of {max(by_lag)}"
     )
-    if has_split:
-        return ImageGrouping(asks=(f"{span}; {fades}: does the split of the source keep consecutive images together?",))
+    if unblocked:
+        return ImageGrouping(asks=(f"{span}; {fades}: {unblocked}",))
     steps = min(faded or RUN, max(2, sum(map(len, series)) // FEWEST_BLOCKS))
     gap = int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
     fewer = f", but blocks of more than {steps} images would be too few to split" if steps < (faded or RUN) else ""

@@ -47,9 +47,9 @@ def picture(*scenes: str, own: str = "") -> np.ndarray:
 
 
 def detect(pictures: Pictures, label: Callable[[str], str], has_split: bool = False) -> tuple[ImageGrouping, list[int]]:
-    """Return the detected grouping and the number of the group of each image."""
+    """Return the detected grouping and the number of the group of each image; the top folder can be the split."""
     items = [
-        Sample(path, fixed_annotation(Annotation()), None, None, partial(png, image))
+        Sample(path, fixed_annotation(Annotation()), None, top(path) if has_split else None, partial(png, image))
         for path, image in pictures.items()
     ]
     found = detect_grouping(items, [label(path) for path in pictures], {}, has_split)
@@ -322,3 +322,48 @@ def test_few_groups_of_the_source_are_a_question(films: int, asked: bool, divide
     asks = list(ask_about_few_groups(FormatCandidate("deeplabcut", "", "", samples=tuple(items))))
     assert bool(asks) == asked
     assert ("v0/img0000.png and v0/img0017.png may be in training and validation" in " ".join(asks)) == divided
+
+
+def divided(leaves: int, together: bool) -> Pictures:
+    """Return copies of leaves, of which all are in one split of the source, or each in the next one."""
+    found = {}
+    for leaf, copy in product(range(leaves), range(4)):
+        part = ("train", "train", "val", "test")[(leaf if together else copy) % 4]
+        found[f"{part}/{'ab'[leaf % 2]}/leaf{leaf:02}_copy{copy}.png"] = picture(
+            f"l{leaf}", f"l{leaf}", own=f"{leaf}{copy}"
+        )
+    return found
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_groups_in_several_splits_of_the_source_are_a_question(together: bool) -> None:
+    asks = " ".join(detect(divided(24, together), lambda path: path.split("/")[1], has_split=True)[0].asks)
+    assert ("24 of 24 groups are in several splits of the source" in asks) != together
+    assert ("train/a/leaf00_copy0.png (train) and val/a/leaf00_copy2.png (val)" in asks) != together
+    assert ("`split.by: hash`" in asks) != together
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_similar_images_in_several_splits_of_the_source_are_a_question(together: bool) -> None:
+    made = divided(24, together).items()
+    order = np.random.default_rng(0).permutation(len(made))
+    names = {
+        path: f"{path.rpartition('/')[0]}/{7919 * (n + 1) % 99991:x}.png"
+        for path, n in zip(dict(made), order, strict=True)
+    }
+    asks = " ".join(
+        detect({names[path]: image for path, image in made}, lambda path: path.split("/")[1], has_split=True)[0].asks
+    )
+    assert ("have a far nearer image in another split of the source" in asks) != together
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_views_of_one_object_per_class_are_a_question(turns: bool) -> None:
+    """Test names such as `7_100.jpg`, whose first number is the angle; without `turns`, the images are independent."""
+    made = {}
+    for fruit in "abcd":
+        for n, image in enumerate(sections(24, fruit).values()):
+            made[f"{fruit}/{n}_100.jpg"] = image if turns else picture(fruit, own=f"{fruit}{n}")
+    found, _ = detect(made, top)
+    assert ("are the images of a folder views of one object?" in " ".join(found.asks)) == turns
+    assert (found.group, found.block) == ("", 1)
