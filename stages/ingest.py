@@ -41,7 +41,7 @@ from stages.images.ingest_cache import IngestCache
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
 from stages.importers.sample import read_annotation
-from stages.importers.sequence_blocks import block_scope, group_blocks
+from stages.importers.sequence_blocks import block_scope, group_blocks, near_held_out
 from stages.importers.sidecar_files import values_by_class
 from stages.runner.stage import In, Out, run
 
@@ -115,6 +115,8 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         if split.by == "hash":
             table["split"], locked = _split(table, unmerged, split, file, locked)
             table["arrival"] = unmerged.map(locked.arrivals)
+            table, left_out_near = _leave_out_near(table, unmerged, split.guard if ingest.sequence_block > 1 else 0)
+            _write_rejected(unused + left_out_near, output / "unused.csv")
         _check_splits(table)
         test = table["split"] == "test"
         for part, folder in ((table[~test], output), (table[test], sealed)):
@@ -402,6 +404,16 @@ def _split(
     return assigned, locked.with_new_groups(dict(zip(unmerged, assigned, strict=True)))
 
 
+def _leave_out_near(table: pd.DataFrame, blocks: pd.Series, guard: int) -> tuple[pd.DataFrame, list[Rejection]]:
+    """Return the table without the training images that are next to held-out ones, and these images."""
+    if not guard:
+        return table, []
+    near = np.array(near_held_out(blocks.tolist(), table["path"].tolist(), table["split"].tolist(), guard), bool)
+    reason = f"is a training image within split.guard {guard} of a validation or test image"
+    print(f"split: {quantity(int(near.sum()), 'training image is', 'training images are')} left out by split.guard")
+    return table[~near], [Rejection(path, reason, is_unused=True) for path in table["path"][near]]
+
+
 def _block_scope(samples: list[Sample], file: Path) -> str:
     """Return the scope of the blocks: that of the split table, so that no group changes, or else the widest."""
     widest = block_scope(samples)
@@ -426,6 +438,8 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
+    if ingest.coco_group:
+        return f"key {ingest.coco_group}"
     return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 

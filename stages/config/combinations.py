@@ -23,7 +23,7 @@ from stages.config.registry_names import (
     timm_optimizers,
 )
 from stages.config.schema import Params
-from stages.config.schema_data import Ingest
+from stages.config.schema_data import Ingest, Split
 from stages.config.schema_search import Range
 from stages.config.schema_training import Network, Train
 from stages.core.errors import did_you_mean
@@ -62,7 +62,7 @@ def combination_problems(params: Params) -> list[str]:
             pattern_problem(params.ingest) if params.ingest.format in PATTERN_FORMATS else "",
             *_training_problems(params, task.name, representation),
         ]
-    problems += [*_augmentation_problems(params), _grid_problem(params)]
+    problems += [*_augmentation_problems(params), _grid_problem(params), guard_problem(params.ingest, params.split)]
     return [problem for problem in problems if problem]
 
 
@@ -156,6 +156,16 @@ def pattern_problem(ingest: Ingest) -> str:
     return (
         f"ingest.images is {ingest.images!r} and ingest.targets is {ingest.targets!r}; both must contain {{key}} "
         "in place of the image name, for example images/{key}.png and masks/{key}.png"
+    )
+
+
+def guard_problem(ingest: Ingest, split: Split) -> str:
+    """Return that `split.guard` has no effect, because there are no blocks of consecutive images."""
+    if not split.guard or (split.by == "hash" and ingest.sequence_block > 1):
+        return ""
+    return (
+        f"split.guard is {split.guard}, but leaves out images at the borders of blocks only, which require split.by: "
+        "hash and an ingest.sequence_block of at least 2; set them, or set split.guard to 0"
     )
 
 

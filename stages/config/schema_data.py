@@ -89,6 +89,9 @@ class Ingest(Section):
     scoring; objects: like all others, for tools that set `iscrowd` for every mask."""
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
+    coco_group: str = ""
+    """Key of the images in a COCO file whose value is the group, such as `location`, `seq_id` or `video_id`. Empty:
+    none."""
     group_regex: str = ""
     """Regular expression searched in an image's path; the match of its first parentheses is the group. Empty: every
     distinct image is its own group."""
@@ -126,6 +129,11 @@ class Split(Section):
     """Share of the images for validation; used by hash."""
     test: Annotated[float, Field(gt=0, lt=1), Unit("share of images")] = 0.15
     """Share of the images sealed for the test; used by hash."""
+
+    guard: Annotated[int, Field(ge=0), Unit("images")] = 0
+    """Training images whose number differs by at most this from that of a validation or test image of the same series
+    are left out, and listed in `unused.csv`. Used by hash with `ingest.sequence_block`, since images at the borders of
+    blocks are similar. 0: none."""
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Split":

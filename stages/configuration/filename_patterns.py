@@ -1,13 +1,14 @@
-"""Groups of images derived from file names: recurring stems and consecutive numbers."""
+"""Groups of images derived from file names: parts that recur, and consecutive numbers."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
+from stages.configuration.name_parts import DAY, NAME, NamePart, divide, find_parts
+from stages.core.plurals import quantity
 from stages.dataset.counters import NUMBER, SCOPES
-from stages.importers.sample import SPLIT_WORDS, Sample
+from stages.importers.sample import Sample
 from stages.importers.sequence_blocks import block_scope, group_blocks
 
 WORDS = (
@@ -17,9 +18,10 @@ WORDS = (
 """Words that denote a subject or recording with several images."""
 FEWEST_IMAGES, FEWEST_GROUPS = 10, 5
 MOST_IN_ONE = 0.4  # maximum share of the images in one group
-OFTEN, SOMETIMES = 0.5, 0.2  # minimum share of the images in groups of several images
+SOMETIMES = 0.2  # minimum share of the images in groups of several images
 FEW_ENDINGS = 6  # maximum number of different endings (left, right ...)
-TOKENS = 6  # maximum number of underscore-separated tokens considered
+BEGINNINGS = (f"{NAME}(", "^((?:.*/)?", "([^/]+)/", "^(.+)/")
+"""Beginnings of the patterns of folders and of the beginnings of names."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +32,42 @@ class CandidateGrouping:
     """Regular expression for `ingest.group_regex`."""
     keys: tuple[str, ...]
     """Group of each image."""
+    division: tuple[int, ...]
+    """The same as numbers from 0."""
     why: str
     """Reason for the grouping."""
-    certain: bool
-    """Whether the names alone justify the grouping; otherwise images must be compared."""
+    word: str
+    """Word before the number that denotes a subject or recording, such as patient; else empty."""
+    recurs: bool
+    """Whether a few endings, such as left and right, recur in all groups."""
 
     @property
-    def groups(self) -> dict[str, list[int]]:
-        """Indices of the images of each group with several images, by group."""
-        found: dict[str, list[int]] = defaultdict(list)
-        for place, key in enumerate(self.keys):
-            found[key].append(place)
-        return {key: places for key, places in found.items() if len(places) > 1}
+    def certain(self) -> bool:
+        """True if the names alone justify the grouping; otherwise images must be compared."""
+        return bool(self.word) or self.recurs
+
+    @property
+    def is_beginning(self) -> bool:
+        """True if the group is a folder, a day or the beginning of a name, not a part within the name."""
+        return self.pattern == DAY or self.pattern.startswith(BEGINNINGS)
+
+    @property
+    def has_numbers(self) -> bool:
+        """True if most groups are named by numbers, as objects are; words often denote kinds."""
+        names = set(self.keys)
+        return 2 * sum(bool(re.search(r"\d", name)) for name in names) > len(names)
+
+    @property
+    def groups(self) -> dict[int, list[int]]:
+        """Indices of the images of each group with several images, by the number of the group."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for place, number in enumerate(self.division):
+            found[number].append(place)
+        return {number: places for number, places in found.items() if len(places) > 1}
 
 
 def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[CandidateGrouping]:
-    """Yield plausible groupings of images by file name, the most convincing first; none for fewer than 10 images.
+    """Yield plausible groupings of images by file name, those by words first; none for fewer than 10 images.
 
     Args:
         paths: paths of the images.
@@ -53,65 +75,58 @@ def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Cand
     """
     if len(paths) < FEWEST_IMAGES:
         return
-    for pattern, least, words in _patterns(paths, labels):
-        found = [re.search(pattern, path) for path in paths]
-        keys = tuple(one[1] if one else "" for one in found)
-        if all(keys) and _is_plausible(keys, labels, least):
-            endings = {path[one.end(1) :] for path, one in zip(paths, found, strict=True) if one}
-            recur = 2 <= len(endings) <= FEW_ENDINGS
-            ends = f", and {len(endings)} endings recur, such as {min(endings)}" if recur else ""
-            count = len(set(keys))
-            yield CandidateGrouping(
-                pattern,
-                keys,
-                f"{words or 'file names'} divide {len(keys)} images into {count} groups{ends}",
-                bool(words) or recur,
-            )
+    seen = set()
+    for word, part in (*_parts_with_words(paths), *(("", part) for part in find_parts(paths))):
+        division = divide(part.keys)
+        if division in seen or not _is_plausible(division, labels):
+            continue
+        seen.add(division)
+        few = _endings(part, paths)
+        ends = f", and {len(few)} endings recur, such as {min(few)}" if few else ""
+        groups = quantity(len(set(division)), "group")
+        why = f"by {part.what}, the paths divide {len(paths)} images into {groups}{ends}"
+        yield CandidateGrouping(part.pattern, part.keys, division, why, word, bool(few))
 
 
-def _patterns(paths: Sequence[str], labels: Sequence[str]) -> Iterator[tuple[str, float, str]]:
-    """Yield regular expressions, each with the minimum share of images in groups of several and supporting words."""
-    for word, count in Counter(
+def _parts_with_words(paths: Sequence[str]) -> Iterator[tuple[str, NamePart]]:
+    """Yield the words that denote a subject or recording, with a number, in the order of `WORDS`."""
+    counts = Counter(
         word.lower() for path in paths for word in set(re.findall(rf"(?i)(?<![a-z])(?:{WORDS})(?![a-z])", path))
-    ).items():
-        if count >= len(paths):
-            yield rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)", SOMETIMES, f"the word {word} and its number"
-    deepest = [PurePosixPath(path).parent.name for path in paths]
-    if all(name and name.lower() not in SPLIT_WORDS and name != own for name, own in zip(deepest, labels, strict=True)):
-        yield r"([^/]+)/[^/]*$", OFTEN, ""
-    files_differ = len({PurePosixPath(path).name for path in paths}) == len(paths)
-    begin = "(" if files_differ else "^((?:.*/)?"  # img1_left in two folders denotes two groups
-    yield rf"{begin}[^/]+)[ _-][^ _/-]*$", OFTEN, ""
-    yield rf"{begin}[^/]*?[^/\d _.-])[ _.-]*\d+[^/\d]*$", OFTEN, ""
-    if files_differ:
-        tokens = [PurePosixPath(path).stem.split("_") for path in paths]
-        for place in range(min(TOKENS, max(map(len, tokens)))):
-            here = [token[place] for token in tokens if len(token) > place]
-            numbered = sum(bool(re.search(r"\d", token)) for token in here)
-            if len(here) == len(paths) <= 2 * numbered and all(re.search(r"[^\W\d]", token) for token in here):
-                yield rf"^(?:.*/)?(?:[^_/]*_){{{place}}}([^_/.]+)", SOMETIMES, ""
-        if _beginnings_recur(paths, labels):
-            yield r"(?<!\d)(\d+)[^/\d]*$", OFTEN, ""
+    )
+    for word in WORDS.split("|"):
+        if counts[word] >= len(paths):
+            pattern = rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)"
+            found = [re.search(pattern, path) for path in paths]
+            keys = tuple(one[1] if one else "" for one in found)
+            if all(keys):
+                yield word, NamePart(pattern, keys, f"the word {word} and its number")
 
 
-def _beginnings_recur(paths: Sequence[str], labels: Sequence[str]) -> bool:
-    """Return True if numbers follow a few beginnings, as in left_12 and right_12, which do not name the classes."""
-    matches = [re.fullmatch(r"(?:.*/)?([^/]*?)(\d+)[^/\d]*", path) for path in paths]
-    beginnings = [match[1] if match else "" for match in matches]
-    pairs = set(zip(beginnings, labels, strict=True))
-    are_classes = len(pairs) == len(set(beginnings)) == len(set(labels))
-    return all(matches) and 2 <= len(set(beginnings)) <= FEW_ENDINGS and not are_classes
+def _endings(part: NamePart, paths: Sequence[str]) -> set[str]:
+    """Return the texts that follow the part, if a few recur in groups that are named by the beginning of the name.
+
+    The same file name in two folders denotes two images of one group only if the folder is not a part of the group.
+    """
+    is_distinct = len({path.rpartition("/")[2] for path in paths}) == len(paths)
+    if part.pattern.startswith((NAME + "(" if is_distinct else "^((?:.*/)?", "([^/]+)/", "^(.+)/")):
+        found = [re.search(part.pattern, path) for path in paths]
+        endings = {path[one.end(1) :] for path, one in zip(paths, found, strict=True) if one}
+        if 2 <= len(endings) <= FEW_ENDINGS:
+            return endings
+    return set()
 
 
-def _is_plausible(keys: Sequence[str], labels: Sequence[str], least: float) -> bool:
-    sizes = Counter(keys)
-    together = sum(size for size in sizes.values() if size > 1) / len(keys)
-    if len(sizes) < FEWEST_GROUPS or together < least or max(sizes.values()) > MOST_IN_ONE * len(keys):
+def _is_plausible(division: Sequence[int], labels: Sequence[str]) -> bool:
+    """Return True if there are groups of several images, and they are neither classes nor counters of classes."""
+    sizes = Counter(division)
+    together = sum(size for size in sizes.values() if size > 1) / len(division)
+    if len(sizes) < FEWEST_GROUPS or together < SOMETIMES or max(sizes.values()) > MOST_IN_ONE * len(division):
         return False
-    of_label: dict[str, set[str]] = defaultdict(set)
-    for key, label in zip(keys, labels, strict=True):
-        of_label[label].add(key)
-    return any(len(groups) > 1 for groups in of_label.values())  # otherwise the name denotes the class
+    of_label: dict[str, set[int]] = defaultdict(set)
+    for number, label in zip(division, labels, strict=True):
+        of_label[label].add(number)
+    counts_each_class = sum(map(len, of_label.values())) == len(division) and len(of_label) > 1
+    return any(len(groups) > 1 for groups in of_label.values()) and not counts_each_class
 
 
 def find_sequences(paths: Sequence[str], scope: str = "") -> list[list[tuple[int, int]]]:

@@ -85,13 +85,25 @@ class SimilarityEvidence:
         return (self.auc - 0.5) * (12 * self.pairs) ** 0.5 >= SURE
 
     def __str__(self) -> str:
-        ending = "s" if self.pairs == 1 else ""
-        verb, preposition = (f"correlate{ending}", "at") if self.by == "picture" else (f"differ{ending} in tone", "by")
-        return (
-            f"{quantity(self.pairs, 'pair')} {verb} {preposition} {self.within:.2f}, unrelated images {preposition} "
-            f"{self.between:.2f}; "
-            f"a pair is more similar than unrelated images in {self.auc:.0%} of the comparisons"
-        )
+        return describe_comparison(self.by, self.auc, self.within, self.between, self.pairs)
+
+
+def describe_comparison(by: str, auc: float, within: float, between: float, pairs: int) -> str:
+    """Describe a comparison of related and unrelated pairs of images.
+
+    Args:
+        by: compared property: `picture` or `tone`.
+        auc: probability that a related pair is more similar than an unrelated one.
+        within: median correlation, or median difference in tone, of related pairs.
+        between: the same for unrelated pairs.
+        pairs: number of related pairs.
+    """
+    ending = "s" if pairs == 1 else ""
+    verb, preposition = (f"correlate{ending}", "at") if by == "picture" else (f"differ{ending} in tone", "by")
+    return (
+        f"{quantity(pairs, 'pair')} {verb} {preposition} {within:.2f}, unrelated images {preposition} "
+        f"{between:.2f}; a pair is more similar than unrelated images in {auc:.0%} of the comparisons"
+    )
 
 
 def compare_pairs(known: dict[int, ImageSignature], pairs: Pairs, unrelated: Pairs) -> list[SimilarityEvidence]:

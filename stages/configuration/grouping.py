@@ -2,26 +2,26 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from stages.configuration.filename_patterns import CandidateGrouping, assign_groups, find_groupings, find_sequences
+from stages.configuration.filename_patterns import assign_groups, find_groupings, find_sequences
+from stages.configuration.group_choice import MEGAPIXELS, GroupComparison, choose_grouping
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.configuration.look_alikes import LookAlikes, find_look_alikes
-from stages.dataset.counters import counter_scope
+from stages.configuration.source_split import ask_about_split
+from stages.dataset.counters import NUMBER, counter_scope
 from stages.importers.sample import Sample
+from stages.importers.sequence_blocks import ask_about_borders
 
-PAIRS = 32  # maximum number of groups of which two images are opened
-ALIKE, ALIKE_IN_ORDER = 0.65, 0.8  # minimum AUC of groups and of consecutive images
+ALIKE_IN_ORDER = 0.8  # minimum AUC of consecutive images
 SURELY = 0.9  # AUC from which pictures, which are more specific, are preferred to tone
 FADED = 0.7  # AUC below which images at a distance are unrelated
 SHORTEST, WHOLE = 12, 64  # lengths of a sequence in images: minimum, and maximum that is opened completely
 RUNS, RUN = 4, 16  # number and length of the runs of images that are opened of longer sequences
 FEWEST_BLOCKS = 10
-MEGAPIXELS = 100.0  # maximum number of megapixels opened
 MEGAPIXELS_OF_LOOK_ALIKES = 30.0  # the same for the comparison of all images; 0.1 CPU seconds each
-BORDER_NOTE = "; adjacent blocks remain similar at their border, which biases scores slightly upwards"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def detect_grouping(
         return ImageGrouping()
     similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
     found = _propose_grouping(items, labels, known, has_split, similar)
-    if similar is None or similar.explained(assign_groups(items, found.group, found.block)):
+    groups = assign_groups(items, found.group, found.block)
+    if has_split:
+        found = replace(found, asks=(*ask_about_split(items, groups, similar), *found.asks))
+    if similar is None or similar.explained(groups):
         return found
     return replace(found, asks=(similar.question(items, bool(found.group) or found.block > 1), *found.asks))
 
@@ -75,37 +78,17 @@ def _propose_grouping(
         has_split: whether the source defines the splits.
         similar: images that are far nearer than distinct images are, which groups must keep together.
     """
-    paths = [item.path for item in items]
-    asks: list[str] = []
-    for one in find_groupings(paths, labels):
-        if similar and not similar.explained(one.keys):
-            asks.append(f"`{one.pattern}` is not proposed, because it separates similar images: {one.why}")
-            continue
-        seen = _compare_groups(items, labels, one, known)
-        best = max((e for e in seen if e.significant and e.auc >= ALIKE), key=lambda e: e.auc, default=None)
-        shown = f": {best}" if best else f"; the images do not confirm it: {seen[0]}" if seen else ""
-        if one.certain or best:
-            return ImageGrouping(group=one.pattern, why=f"{one.why}{shown}", asks=tuple(asks))
-        asks.append(f"`{one.pattern}` may identify related images: {one.why}{shown}")
+    candidates = list(find_groupings([item.path for item in items], labels))
+    joining = [one for one in candidates if similar is None or similar.explained(one.keys)]
+    chosen, asks = choose_grouping(joining, GroupComparison(items, labels, known))
+    if apart := [one for one in candidates if one not in joining and (one.certain or not joining)][:1]:
+        asks.append(f"`{apart[0].pattern}` is not proposed, because it separates similar images: {apart[0].why}")
+    if chosen:
+        shown = f": {chosen.evidence}" if chosen.alike else ""
+        shown = shown or (f"; the images do not confirm it: {chosen.evidence}" if chosen.evidence else "")
+        return ImageGrouping(group=chosen.grouping.pattern, why=f"{chosen.grouping.why}{shown}", asks=tuple(asks))
     blocks = _detect_sequence(items, labels, known, has_split)
     return ImageGrouping(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
-
-
-def _compare_groups(
-    items: Sequence[Sample], labels: Sequence[str], grouping: CandidateGrouping, known: dict[int, ImageSignature]
-) -> list[SimilarityEvidence]:
-    """Compare two images of each of some groups with images of different groups, of the same class if possible."""
-    groups = list(grouping.groups.values())
-    chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, min(PAIRS, len(groups))).astype(int))]
-    pairs = [(places[0], places[1]) for places in chosen]
-    add_signatures(items, (place for pair in pairs for place in pair), known, MEGAPIXELS)
-    unrelated = [
-        (a, b)
-        for a, b in combinations([place for pair in pairs for place in pair], 2)
-        if grouping.keys[a] != grouping.keys[b]
-    ]
-    of_class = [(a, b) for a, b in unrelated if labels[a] == labels[b]]
-    return compare_pairs(known, pairs, of_class or unrelated)
 
 
 def _detect_sequence(
@@ -115,35 +98,55 @@ def _detect_sequence(
 
     A counter that runs across folders or prefixes is tried first, then the counter of each folder and prefix.
     """
-    paths = [item.path for item in items]
+    paths, unblocked = _without_constant_number([item.path for item in items]), ""
+    if paths != [item.path for item in items]:
+        unblocked = (
+            "blocks count by the last number of a name, which is the same in all: are the images of a folder views of "
+            "one object? If so, only further objects, each a group by `ingest.group_regex`, show how new ones are "
+            "recognized"
+        )
+    elif has_split:
+        unblocked = "does the split of the source keep consecutive images together?"
     asks: list[str] = []
     for scope in dict.fromkeys((counter_scope(paths), "")):
-        longest = next(iter(find_sequences(paths, scope)), [])
-        found = _detect_blocks(items, longest, scope, labels, known, has_split)
+        series = find_sequences(paths, scope)
+        found = _detect_blocks(items, series, scope, labels, known, unblocked)
         if found.block > 1:
             return found
         asks += found.asks
     return ImageGrouping(asks=tuple(asks))
 
 
+def _without_constant_number(paths: Sequence[str]) -> list[str]:
+    """Return the paths without their last number and what follows if that number is the same in all, as in `7_100.jpg`.
+
+    The number that orders the images is then an earlier one. Paths without another number stay as they are.
+    """
+    found = [NUMBER.fullmatch(path) for path in paths]
+    shortened = [match[1] for match in found if match and NUMBER.fullmatch(match[1])]
+    is_constant = len({match[2] for match in found if match}) == 1 < len(set(shortened)) == len(paths)
+    return shortened if is_constant else list(paths)
+
+
 def _detect_blocks(
     items: Sequence[Sample],
-    longest: Sequence[tuple[int, int]],
+    series: Sequence[Sequence[tuple[int, int]]],
     scope: str,
     labels: Sequence[str],
     known: dict[int, ImageSignature],
-    has_split: bool,
+    unblocked: str,
 ) -> ImageGrouping:
     """Compare the images of a sequence at several distances, and propose a block length.
 
     Args:
         items: all images.
-        longest: number and index of the images of the sequence.
+        series: number and index of the images of each sequence, the longest first, which is compared.
         scope: key of `SCOPES`: what the counter runs across.
         labels: class of each image, or ''.
         known: signatures of opened images by index; more are added.
-        has_split: whether the source defines the splits.
+        unblocked: question about consecutive images that are similar, if no block can be proposed; else empty.
     """
+    longest = series[0] if series else []
     if len(longest) < SHORTEST:
         return ImageGrouping()
     places = [place for _, place in longest]
@@ -168,12 +171,20 @@ def _detect_blocks(
         if faded
         else f"images remain similar even at a distance of {max(by_lag)}"
     )
-    if has_split:
-        return ImageGrouping(asks=(f"{span}; {fades}: does the split of the source keep consecutive images together?",))
-    steps = min(faded or RUN, max(2, len(places) // FEWEST_BLOCKS))
-    block = steps * int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
+    if unblocked:
+        return ImageGrouping(asks=(f"{span}; {fades}: {unblocked}",))
+    steps = min(faded or RUN, max(2, sum(map(len, series)) // FEWEST_BLOCKS))
+    gap = int(np.median([b - a for (a, _), (b, _) in pairwise(longest)]))
     fewer = f", but blocks of more than {steps} images would be too few to split" if steps < (faded or RUN) else ""
-    return ImageGrouping(block=block, why=f"{span}; {fades}{fewer}{BORDER_NOTE}")
+    reach, block = (faded or RUN) - 1, steps * gap
+    asks = [
+        ask_about_borders(
+            items[place].path, items[next_place].path, len(series), min(1.0, 2 * reach / steps), reach * gap
+        )
+        for (number, place), (next_number, next_place) in pairwise(longest)
+        if number // block < next_number // block
+    ]
+    return ImageGrouping(block=block, why=f"{span}; {fades}{fewer}", asks=tuple(asks[:1]))
 
 
 def _similarity_by_lag(

@@ -2,19 +2,23 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from stages.config.schema_data import Columns
 from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import accept
 from stages.configuration.inspection import SourceFacts
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
+from stages.dataset.counters import NUMBER
 from stages.dataset.manifest import SPLITS
 from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
+FEWEST_GROUPS = 8  # groups of the source from which validation and test have several each
 BLOCKS = 10  # number of blocks into which too few groups are divided
 FEW, SHARE, SHARE_OF_FEW = 300, 0.15, 0.2  # with fewer images, validation and test each have a larger share
 MANY = 0.2  # share of rejected files from which the format is in doubt
@@ -60,10 +64,43 @@ def _blocks_of_few_groups(reading: FormatCandidate) -> tuple[int, str]:
     groups = {item.group for item in reading.samples}
     if None in groups or len(groups) >= len(SPLITS) or not all(re.search(r"\d", item.path) for item in reading.samples):
         return 1, ""
-    block = max(2, len(reading.samples) // BLOCKS)
+    block = max(2, len(reading.samples) // BLOCKS) * _number_gap(reading)
     return block, (
         f"{quantity(len(groups), 'group')} cannot be divided into training, validation and test, so that each is "
         f"divided into blocks of {block} consecutive images; images of one group are in several splits"
+    )
+
+
+def _number_gap(reading: FormatCandidate) -> int:
+    """Return the median difference of successive numbers in a group: blocks divide the range of the numbers."""
+    numbers: dict[str | None, list[int]] = defaultdict(list)
+    for item in reading.samples:
+        if match := NUMBER.fullmatch(item.path):
+            numbers[item.group].append(int(match[2]))
+    gaps = [b - a for some in numbers.values() for a, b in pairwise(sorted(some)) if b > a]
+    return max(1, int(median(gaps))) if gaps else 1
+
+
+def _last_number(path: str) -> tuple[int, str]:
+    match = NUMBER.fullmatch(path)
+    return int(match[2]) if match else 0, path
+
+
+def ask_about_few_groups(reading: FormatCandidate) -> Iterator[str]:
+    """Yield the question about groups of the source that are too few for validation and test."""
+    of_group: dict[str | None, list[str]] = defaultdict(list)
+    for item in reading.samples:
+        of_group[item.group].append(item.path)
+    if None in of_group or len(of_group) >= FEWEST_GROUPS or reading.has_split:
+        return
+    named = list_names((str(group) for group in of_group), FEWEST_GROUPS)
+    largest = sorted(sorted(of_group.values(), key=len)[-1], key=_last_number)
+    divided = len(of_group) < len(SPLITS) <= len(largest)
+    near = f": {largest[0]} and {largest[1]} may be in training and validation" if divided else ""
+    yield (
+        f"ingest.sequence_block: all images are of {quantity(len(of_group), 'group')} ({named}), so that scores hold "
+        f"for these, not for new ones{near}. Can you add groups, such as further films, so that validation and test "
+        "have several each?"
     )
 
 

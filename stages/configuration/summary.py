@@ -9,7 +9,7 @@ from stages.configuration.class_names import describe_odd_classes
 from stages.configuration.contract_thresholds import PerClass, find_unmet_checks
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
-from stages.configuration.source_proposal import find_rejected, such_as
+from stages.configuration.source_proposal import ask_about_few_groups, find_rejected, such_as
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -131,6 +131,7 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     yield from _ask_about_label_files(chosen)
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
+    yield from ask_about_few_groups(chosen)
     for ask in facts.grouping.asks:
         yield f"ingest.group_regex, ingest.sequence_block: {ask}"
     yield "augment: are the labels still correct for the images shown in the report under `Augmented training images`?"

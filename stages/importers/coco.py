@@ -34,8 +34,8 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     Raises:
         Unreadable: the file cannot be read.
-        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, there are no annotations, or
-            an annotation refers to a missing image.
+        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, there are no annotations, an
+            annotation refers to a missing image, or an image has no `ingest.coco_group`.
     """
     data = _parse(read_label_file(files, name), name)
     categories = {c["id"]: c for c in data["categories"]}
@@ -61,9 +61,10 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             rejected.append(Rejection(written, f"{name}: {reason}"))
             continue
         seen.add(path)
+        group = _group(image, ingest.coco_group, name) if ingest.coco_group else None
         annotate = partial(_annotate, by_image[image["id"]], categories, name, has_points, ingest.crowd == "ignore")
         samples.append(
-            Sample(path, annotate, None, split_from_path(path), files[path], labelled_size=partial(_size, image))
+            Sample(path, annotate, group, split_from_path(path), files[path], labelled_size=partial(_size, image))
         )
     folders = {PurePosixPath(path).parent for path in seen}  # other annotation files list the images of other folders
     others = {
@@ -118,6 +119,17 @@ def _parse(content: bytes, name: str) -> Json:
                 "`images`; add the image or remove the annotation"
             )
     return data
+
+
+def _group(image: Json, key: str, name: str) -> str:
+    """Return the value of the key of an image that identifies its group."""
+    value = image.get(key)
+    if not isinstance(value, str | int) or value == "":
+        raise UserError(
+            f"{name}: the image {image['file_name']} has the {key} {value!r}, but ingest.coco_group requires a text or "
+            f"an integer for every image; add it, or set ingest.coco_group to one of {', '.join(image)} or to ''"
+        )
+    return str(value)
 
 
 def _size(image: Json) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.class_folder_checks import FolderDoubt, examine_class_folders, read_image_lists
 from stages.importers.coco import marks_most_as_crowd
+from stages.importers.coco_groups import propose_group_key
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.file_selection import select_files
@@ -58,7 +59,8 @@ DATA_FOLDERS = frozenset(
 """Folder names that denote the role of files, not classes."""
 SOURCE_DEFAULTS: dict[str, Any] = {
     "files": [], "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "",
-    "sequence_block": 1, "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
+    "sequence_block": 1, "coco_group": "", "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore",
+    "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 CHOICE_OF_INPUT = (
@@ -280,6 +282,9 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             changes, reasons = (
                 ({"crowd": "objects"}, {"crowd": MOST_CROWDS}) if marks_most_as_crowd(content) else ({}, {})
             )
+            key, why = propose_group_key(content)
+            if key:
+                changes, reasons = {**changes, "coco_group": key}, {**reasons, "coco_group": why}
             yield FormatCandidate("coco", path, "the file lists images, annotations and categories", changes, reasons)
     elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):
         yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")

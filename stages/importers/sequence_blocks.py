@@ -1,7 +1,10 @@
 """Blocks of consecutively numbered images, such as frames and slices, which a split keeps together."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from stages.core.errors import UserError
 from stages.dataset.counters import NUMBER, SCOPES, counter_scope
@@ -28,6 +31,49 @@ def group_blocks(samples: Sequence[Sample], length: int, scope: str) -> list[Sam
         UserError: a path contains no number.
     """
     return [sample if length == 1 else _in_block(sample, length, scope) for sample in samples]
+
+
+def ask_about_borders(one: str, other: str, series: int, share: float, guard: int) -> str:
+    """Return the question about images beside a border of two blocks, which may be in training and validation.
+
+    Args:
+        one: path of the last image of a block.
+        other: path of the first image of the next block.
+        series: number of series, such as films and stacks.
+        share: share of the images that resemble an image of another block.
+        guard: value of `split.guard` that leaves out the training images that resemble a held-out image.
+    """
+    which = "one film or stack" if series == 1 else f"{series} films or stacks"
+    return (
+        f"the blocks are parts of {which}: {one} and {other} are consecutive, but may be in training and validation, "
+        f"and {share:.0%} of the images have a similar one in another block. Scores for new films or stacks require "
+        f"several of them, each as one group; `split.guard: {guard}` leaves out training images that are so near to "
+        "validation and test images, if enough remain: is a score for other parts of the same one sufficient?"
+    )
+
+
+def near_held_out(groups: Sequence[str], paths: Sequence[str], splits: Sequence[str], guard: int) -> list[bool]:
+    """Return True for training images whose number differs by at most `guard` from a held-out image of their series.
+
+    Args:
+        groups: block of each image, as returned by `group_blocks`.
+        paths: path of each image.
+        splits: split of each image.
+        guard: value of `split.guard`.
+    """
+    held_out: dict[str, list[int]] = defaultdict(list)
+    places = []
+    for group, path, split in zip(groups, paths, splits, strict=True):
+        match = NUMBER.fullmatch(path)
+        assert match is not None  # checked by `group_blocks`
+        places.append((group.rpartition("#")[0], int(match[2])))
+        if split != "train":
+            held_out[places[-1][0]].append(places[-1][1])
+    known = {series: np.sort(numbers) for series, numbers in held_out.items()}
+    return [
+        split == "train" and series in known and bool((abs(known[series] - number) <= guard).any())
+        for (series, number), split in zip(places, splits, strict=True)
+    ]
 
 
 def _in_block(sample: Sample, length: int, scope: str) -> Sample:
