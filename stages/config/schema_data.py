@@ -65,7 +65,8 @@ class Ingest(Section):
     targets: str = ""
     """Pattern of the files that belong to an image, with the same {key} and other names in braces, and {label} where
     the path names the class; used by the same formats as `images`. In the format folders, if both patterns are given:
-    files beside the images, such as masks, that are left out."""
+    files beside the images, such as masks, that are left out. In the format coco, if `inside` names no file: the COCO
+    files that are read as one, such as `annotations/instances_*.json`."""
     mask_values: dict[int, Text] = Field(default_factory=dict)
     """Class of each value in a mask; a blurred mask of two levels, such as a JPEG, has 0 and 255. Empty: 0 is
     background, every other value is foreground."""

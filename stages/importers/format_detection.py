@@ -30,6 +30,7 @@ from stages.importers.filename_matching import (
 from stages.importers.foreign_formats import describe_foreign_files
 from stages.importers.foreign_tables import describe_foreign_table
 from stages.importers.image_paths import ImageFinder
+from stages.importers.label_files_of_splits import group_by_split
 from stages.importers.sample import SPLIT_WORDS, read_label_file
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
@@ -38,6 +39,7 @@ from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
 MAX_CELLS = 10  # columns or cells that a message lists
+MAX_LISTED = 3  # files that a reason names
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
@@ -151,16 +153,17 @@ def _reason(error: Exception) -> str:
 
 
 def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandidate]:
-    tables: list[FormatCandidate] = []
+    single: list[FormatCandidate] = []
     for path in files:
         try:
             for candidate in _from_file(files, path):
-                tables += [candidate] if candidate.format in SEVERAL_FILES else []
+                single.append(candidate)
                 yield candidate
         except IMPORT_ERRORS as error:
             reason = _reason(error)
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
-    yield from _from_several_tables(files, tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
+    yield from _from_coco_of_splits([one for one in single if one.format == "coco"])
+    yield from _from_several_tables(files, single, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     reported = set()
     masks: list[FilePairing] = []
@@ -231,12 +234,26 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
 
 
+def _from_coco_of_splits(single: list[FormatCandidate]) -> Iterator[FormatCandidate]:
+    """Yield a candidate that reads COCO files as one if their names differ only in the split.
+
+    Args:
+        single: candidates of one COCO file each.
+    """
+    for pattern, paths in group_by_split([one.inside for one in single]).items():
+        named = [one for one in single if one.inside in paths]
+        marked = next((one for one in named if one.changes), named[0])
+        why = f"{len(paths)} files list images, annotations and categories, one file per split"
+        reasons = {"targets": f"matches {list_names(paths, MAX_LISTED)}"} | marked.reasons
+        yield FormatCandidate("coco", "", why, {"targets": pattern} | marked.changes, reasons)
+
+
 def _from_several_tables(files: SourceFiles, tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
     """Yield a candidate that reads tables of several folders as one, if all have the same layout.
 
     Args:
         files: files of the source by path.
-        tables: candidates of one table each.
+        tables: candidates of one file each, of which the tables are used.
         count: number of all tables in the source.
     """
     for format_ in SEVERAL_FILES:
