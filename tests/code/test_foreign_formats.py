@@ -84,7 +84,7 @@ def test_labels_and_archives_that_are_not_imported_are_named_with_a_conversion(
 
 
 @pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1\n", "0 .1 .1 .2 .1 .2 .2 .1 .2\n", "a note\n", "", "gsd:0.1\n"])
-def test_other_text_files_are_no_rotated_boxes(text: str) -> None:
+def test_other_text_files_are_not_rotated_boxes(text: str) -> None:
     assert describe_foreign_files({"a.png": bytes, "a.txt": text.encode}) == []
 
 
