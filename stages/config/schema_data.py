@@ -68,8 +68,10 @@ class Ingest(Section):
     instances, dots and pairs."""
     targets: str = ""
     """Pattern of the files that belong to an image, with the same {key} and other names in braces, and {label} where
-    the path names the class; used by the same formats as `images`. In the format folders, if both patterns are given:
-    files beside the images, such as masks, that are left out."""
+    the path names the class; used by the same formats as `images`. In the format folders: files beside the images, such
+    as masks, that are not used: those of the images that `images` matches, or, without {key}, all that match. In the
+    format coco, if `inside` names no file: the COCO files that are read as one, such as `annotations/instances_*.json`.
+    """
     mask_values: dict[int, Text] = Field(default_factory=dict)
     """Class of each value in a mask; a blurred mask of two levels, such as a JPEG, has 0 and 255. Empty: 0 is
     background, every other value is foreground."""
@@ -81,9 +83,10 @@ class Ingest(Section):
     objects of the formats coco, voc and yolo. combine: the pixel has all of these classes, as the combination
     `membrane + mitochondrion`, and scores are computed for each class. reject: an image whose masks overlap is
     rejected; a pixel of several objects has the class of the last one, and the number of such pixels is printed."""
-    unlabelled: Literal["reject", "empty"] = "reject"
-    """Images without a label file or entry in the formats yolo, voc and coco. reject: listed as rejected; empty: images
-    without objects, as YOLO defines them."""
+    unlabelled: Literal["reject", "empty", "skip"] = "reject"
+    """Images without a label file or entry in the formats yolo, voc, coco, masks, instances and dots. reject: listed as
+    rejected, which counts for `max_rejected`; empty: images without objects, as YOLO defines them; skip: not used,
+    as in a data set that is labelled in part."""
     crowd: Literal["ignore", "objects"] = "ignore"
     """Objects that the source marks as `iscrowd` (coco) or `difficult` (voc). ignore: excluded from training and
     scoring; objects: like all others, for tools that set `iscrowd` for every mask."""

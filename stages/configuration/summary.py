@@ -127,6 +127,7 @@ def find_blockers(chosen: FormatCandidate, facts: SourceFacts, counts: PerClass,
 def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: SourceFacts) -> Iterator[str]:
     yield "objective: which score makes the model useful?"
     yield from _ask_about_rivals(chosen, rivals)
+    yield from chosen.asks
     yield from _ask_about_class_folders(chosen, rivals)
     yield from _ask_about_label_files(chosen)
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):

@@ -136,7 +136,8 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             with _reporting_unreadable():
                 format_, reason = detect_format(files, name)
         has_tables = format_ in SEVERAL_FILES and any(path.lower().endswith(TABLE_SUFFIXES) for path in files)
-        if format_ in SINGLE_FILE_FORMATS and not name and not has_tables:
+        has_pattern = format_ == "coco" and bool(ingest.targets)
+        if format_ in SINGLE_FILE_FORMATS and not (name or has_tables or has_pattern):
             raise UserError(
                 f"ingest.inside: the format {format_} consists of one file; name it, for example "
                 f"labels/{SINGLE_FILE_FORMATS[format_]}"

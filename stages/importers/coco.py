@@ -2,80 +2,126 @@
 
 import json
 from collections import Counter, defaultdict
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import is_coordinate, rasterize_polygons
 from stages.importers.coco_masks import decode_coco_mask
 from stages.importers.image_paths import ImageFinder
+from stages.importers.label_files_of_splits import files_of_pattern, files_of_split, split_in_name
 from stages.importers.sample import ImportResult, Sample, read_label_file, split_from_path, unlabelled_samples
 
 Json = dict[str, Any]
+MAX_LISTED = 3  # files that a message names
 MAX_CROWD_SHARE = 0.5  # share of crowds among the objects above which `iscrowd` cannot mean groups of objects
 
 
-def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
-    """Import the images that a COCO file lists; an annotation is an object or a set of key points.
+@dataclass(frozen=True)
+class _CocoFile:
+    """A parsed COCO file."""
 
-    The `file_name` of an image is its path in the source, or leads to exactly one file (`ImageFinder`).
+    name: str
+    """Path of the file."""
+    content: Json
+    split: str | None
+    """Split that its name or folder denotes, if it is one of several files; None: that of each image."""
+
+    @cached_property
+    def categories(self) -> dict[Any, Json]:
+        """Categories by id."""
+        return {category["id"]: category for category in self.content["categories"]}
+
+    @cached_property
+    def annotations_of(self) -> dict[Any, list[Json]]:
+        """Annotations by id of their image."""
+        found: dict[Any, list[Json]] = defaultdict(list)
+        for annotation in self.content["annotations"]:
+            found[annotation["image_id"]].append(annotation)
+        return found
+
+
+def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
+    """Import the images that COCO files list; an annotation is an object or a set of key points.
+
+    The `file_name` of an image is its path in the source, or leads to exactly one file (`ImageFinder`). Without `name`,
+    all files that match the pattern `ingest.targets` are read, such as one per split.
 
     Args:
         files: files of the source by path.
-        name: path of the JSON file.
+        name: path of the JSON file; empty to read those of the pattern.
         ingest: parameters of `ingest`.
         has_split: True if the source defines the splits; they are read in any case.
 
     Raises:
-        Unreadable: the file cannot be read.
-        UserError: the file is not JSON or not COCO, ids or names are missing or invalid, there are no annotations, an
-            annotation refers to a missing image, or an image has no `ingest.coco_group`.
+        Unreadable: a file cannot be read.
+        UserError: a file is not JSON or not COCO, ids or names are missing or invalid, there are no annotations, an
+            annotation refers to a missing image, an image has no `ingest.coco_group`, or the pattern matches no file.
     """
-    data = _parse(read_label_file(files, name), name)
-    categories = {c["id"]: c for c in data["categories"]}
-    by_image: dict[Any, list[Json]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    if not data["annotations"]:
-        number = quantity(len(data["images"]), "image is", "images are")
+    names = [name] if name else files_of_pattern(files, ingest.targets)
+    parsed = [
+        _CocoFile(one, _parse(read_label_file(files, one), one), None if name else split_in_name(one)) for one in names
+    ]
+    annotations = [entry for one in parsed for entry in one.content["annotations"]]
+    if not annotations:
+        number = quantity(sum(len(one.content["images"]) for one in parsed), "image is", "images are")
         raise UserError(
-            f"{name}: `annotations` is empty, although {number} listed; name the file that contains the labels in "
+            f"{names[0]}: `annotations` is empty, although {number} listed; name the file that contains the labels in "
             "ingest.inside, or export it again with the annotations"
         )
-    has_points = any(annotation.get("keypoints") for annotation in data["annotations"])
-    found, failed = ImageFinder(files).find_all(image["file_name"] for image in data["images"])
-    samples: list[Sample] = []
+    has_points = any(annotation.get("keypoints") for annotation in annotations)
+    samples: dict[str, Sample] = {}
     rejected: list[Rejection] = []
-    seen: set[str] = set()
-    for image in data["images"]:
-        written = image["file_name"]
-        path = found.get(written)
-        if path is None or path in seen:
-            reason = failed[written] if path is None else "another image has the same file"
-            rejected.append(Rejection(written, f"{name}: {reason}"))
-            continue
-        seen.add(path)
-        group = _group(image, ingest.coco_group, name) if ingest.coco_group else None
-        annotate = partial(_annotate, by_image[image["id"]], categories, name, has_points, ingest.crowd == "ignore")
-        samples.append(
-            Sample(path, annotate, group, split_from_path(path), files[path], labelled_size=partial(_size, image))
+    listed: set[str] = set()
+    for one in parsed:
+        found, failed = ImageFinder(files if name else files_of_split(files, one.name)).find_all(
+            image["file_name"] for image in one.content["images"]
         )
-    folders = {PurePosixPath(path).parent for path in seen}  # other annotation files list the images of other folders
-    others = {
-        path: f"is not listed in {name}"
+        listed |= {*found.values()}
+        for image in one.content["images"]:
+            written = image["file_name"]
+            path = found.get(written)
+            if path is None or path in samples:
+                reason = failed[written] if path is None else "another image has the same file"
+                rejected.append(Rejection(written, f"{one.name}: {reason}"))
+            elif not one.content["annotations"]:
+                rejected.append(Rejection(path, f"{one.name} lists it without any annotation", is_unused=True))
+            else:
+                samples[path] = _to_sample(files, path, one, image, has_points, ingest)
+    others = _unlisted(files, listed, names)
+    negatives, unlisted = unlabelled_samples(files, others, ingest)
+    return [*samples.values(), *negatives], rejected + unlisted
+
+
+def _to_sample(files: SourceFiles, path: str, file: _CocoFile, image: Json, has_points: bool, ingest: Ingest) -> Sample:
+    entries = file.annotations_of.get(image["id"], [])
+    annotate = partial(_annotate, entries, file.categories, file.name, has_points, ingest.crowd == "ignore")
+    split = file.split or split_from_path(path)
+    group = _group(image, ingest.coco_group, file.name) if ingest.coco_group else None
+    return Sample(path, annotate, group, split, files[path], labelled_size=partial(_size, image))
+
+
+def _unlisted(files: SourceFiles, listed: set[str], names: list[str]) -> dict[str, str]:
+    """Return the reason by path of the images that no file lists, in the folders of those that are listed.
+
+    Other annotation files list the images of other folders.
+    """
+    folders = {PurePosixPath(path).parent for path in listed}
+    reason = f"is not listed in {list_names(names, MAX_LISTED)}"
+    return {
+        path: reason
         for path in files
         if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-        and path not in seen
+        and path not in listed
         and PurePosixPath(path).parent in folders
     }
-    negatives, unlisted = unlabelled_samples(files, others, ingest)
-    return samples + negatives, rejected + unlisted
 
 
 def marks_most_as_crowd(data: Json) -> bool:

@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,9 +15,12 @@ from PIL import Image
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_with_pillow
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.images.image_statistics import to_grey
 from stages.images.label_images import decode_label_image
+from stages.importers.folder_names import affixed_folder, shared_heads, without_split
+from stages.importers.label_image_files import LabelImageFiles, read_levels
+from stages.importers.label_regions import MAX_VALUES, count_regions, is_label_image, number_objects
 from stages.importers.mask_files import MaskFiles
 from stages.importers.pair_evidence import (
     SCENE,
@@ -42,9 +46,6 @@ MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several 
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
-MAX_VALUES = 32  # distinct values of a mask; an image with more is not a mask
-MANY_OBJECTS = 10  # values of one region each in an image from which they number objects
-PIECES = 1.25  # regions per value up to which many values are one region each
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
 MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
@@ -54,7 +55,6 @@ FEW_COLOURS = (
 )
 IMAGES_OF_FEW_COLOURS = "the images have few colours, as coloured masks do"
 NOT_BINARY = "the target files per object or class are not binary masks"
-MIN_OBJECT_PIXELS = 4  # mean size of the regions of a label image below which its values are levels, not objects
 
 
 @dataclass(frozen=True)
@@ -109,34 +109,59 @@ def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInsp
     pairing, the targets of an image each; or if its targets belong to images that are nearer to them.
     """
     count = sum(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
-    inspected = [(one, inspect_targets(files, one)) for one in _distinct(find_pairings(files, _patterns))]
+    is_mask = LabelImageFiles(files).is_one
+    inspected = [(one, inspect_targets(files, one)) for one in _distinct(find_pairings(files, _patterns, is_mask))]
     alone = any(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
         for one, found in inspected
     )
     if not alone and count <= MAX_IMAGES_OF_SEVERAL_KEYS:
-        more = _distinct([*(one for one, _ in inspected), *find_pairings(files, _patterns_of_several_keys)])
+        several = partial(_patterns_of_several_keys, shared_heads(files))
+        more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
         inspected += [(one, inspect_targets(files, one)) for one in more[len(inspected) :]]
     valid = [one for one, found in inspected if found.format]
-    return [(one, found) for one, found in inspected if not any(_is_better(other, one) for other in valid)]
+    return [(one, found) for one, found in inspected if not _is_replaced(one, valid)]
 
 
-def _is_better(pairing: FilePairing, other: FilePairing) -> bool:
-    """Return whether the targets of another pairing belong to the images of this one."""
-    has_image_per_target = not pairing.several and _has_image_per_target(pairing, other)
-    is_nearer = len(pairing.root) > len(other.root) and f"{pairing.root}/".startswith(f"{other.root}/".lstrip("/"))
-    return has_image_per_target or (
-        is_nearer
-        and not other.named.isdisjoint(pairing.named)
-        and {image for image, _ in pairing.files}.isdisjoint(image for image, _ in other.files)
+def _is_replaced(one: FilePairing, valid: list[FilePairing]) -> bool:
+    """Return whether the targets of a pairing belong to the images of another one."""
+    extended = any(_gives_all_targets(other, one, to_same_images=True) for other in valid)
+    return any(
+        (not other.several and _has_image_per_target(other, one))
+        or _is_nearer(other, one)
+        or (not extended and _gives_all_targets(other, one, to_same_images=False))
+        for other in valid
     )
+
+
+def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
+    """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
+    if not {image for image, _ in pairing.files}.isdisjoint(image for image, _ in other.files):
+        return False
+    image_of = {target: image for image, target in other.files}
+    shared = [(image, image_of[target], target) for image, target in pairing.files if target in image_of]
+    return bool(shared) and all(_depth(image, target) > _depth(far, target) for image, far, target in shared)
+
+
+def _depth(one: str, other: str) -> int:
+    """Return the number of folders that two paths share."""
+    pairs = zip(one.split("/")[:-1], other.split("/")[:-1], strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _gives_all_targets(pairing: FilePairing, other: FilePairing, to_same_images: bool) -> bool:
+    """Return whether a pairing gives all targets of a smaller one to the same images, or all to other images."""
+    if len(other.files) >= len(pairing.files) or _has_several(pairing) or not other.named < pairing.named:
+        return False
+    image_of = {target: image for image, target in pairing.files}
+    return all((image_of[target] == image) is to_same_images for image, target in other.files)
 
 
 def _distinct(pairings: Iterable[FilePairing]) -> list[FilePairing]:
     """Return one of the pairings that give the same files the same targets, the one with the fewest `*`."""
     found: dict[Any, FilePairing] = {}
     for one in pairings:
-        files = one.files, one.targets_of, "{label}" in one.targets
+        files = frozenset(zip(one.files, one.targets_of, strict=True)), "{label}" in one.targets
         found[files] = min(found.get(files, one), one, key=lambda same: (same.images + same.targets).count("*"))
     return list(found.values())
 
@@ -147,13 +172,18 @@ def _has_image_per_target(pairing: FilePairing, other: FilePairing) -> bool:
 
 
 def find_pairings(
-    files: SourceFiles, patterns: Callable[[PurePosixPath], Iterator[tuple[Pattern, Key]]]
+    files: SourceFiles,
+    patterns: Callable[[PurePosixPath], Iterator[tuple[Pattern, Key]]],
+    is_mask: Callable[[str], bool],
 ) -> Iterator[FilePairing]:
     """Yield the pairs of patterns that match at least half of the images in their common folder, in either order.
+
+    Fewer are enough if the targets are masks and nearly all have an image.
 
     Args:
         files: files of the source.
         patterns: yields the patterns of a path with its keys.
+        is_mask: whether a file is measured to be a mask.
     """
     below: Counter[str] = Counter()
     found: dict[Pattern, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -168,8 +198,11 @@ def find_pairings(
     for (images, cut), (targets, other_cut) in itertools.permutations(large, 2):
         if cut != other_cut or "{label}" in images or _differ_by_split(images, targets):
             continue
-        pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut])
-        if pairing and len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2:
+        pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut], is_mask)
+        if pairing is None:
+            continue
+        covers_half = len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2
+        if covers_half or _are_masks(pairing.targets_of, is_mask):
             yield pairing
 
 
@@ -180,21 +213,29 @@ def _with_plain_keys(paths_of: dict[Key, list[str]]) -> dict[Key, list[str]]:
 
 
 def _pair(
-    images: str, targets: str, of_images: dict[Key, list[str]], of_targets: dict[Key, list[str]]
+    images: str,
+    targets: str,
+    of_images: dict[Key, list[str]],
+    of_targets: dict[Key, list[str]],
+    is_mask: Callable[[str], bool],
 ) -> FilePairing | None:
     """Return the pairing of two patterns; None unless every key has one image, and half of the images have a target.
 
-    A file that both patterns match is a target if its key has another image, as with `{key}.*` and `{key}.png`. Else it
-    is the image itself if the targets are those of all classes, as with `raw/{key}.png` and `{label}/{key}.png`.
+    Fewer images are enough if nearly all targets have an image, and are masks. A file that both patterns match is a
+    target if its key has another image, as with `{key}.*` and `{key}.png`, or if it has the key of another image, as
+    `{key}.png` matches a_mask.png. Else it is the image itself if the targets are those of all classes, as with
+    `raw/{key}.png` and `{label}/{key}.png`.
 
     Args:
         images: pattern of the images.
         targets: pattern of the targets.
         of_images: files that match the pattern of the images, by key.
         of_targets: files that match the pattern of the targets, by key.
+        is_mask: whether a file is measured to be a mask.
     """
     common = of_images.keys() & of_targets.keys()
-    if len(common) < max(MIN_IMAGES, len(of_images) / 2):
+    is_few = len(common) < len(of_images) / 2
+    if len(common) < MIN_IMAGES or (is_few and len(common) < NEARLY_ALL * len(of_targets)):
         return None
     image_of, targets_of = {}, {}
     for key, found in of_images.items():
@@ -204,7 +245,13 @@ def _pair(
         image_of[key] = own[0]
         if others := [path for path in of_targets.get(key, ()) if path not in own]:
             targets_of[key] = tuple(others)
-    if len(targets_of) < max(MIN_IMAGES, len(of_images) / 2):
+    if len(targets_of) < MIN_IMAGES:
+        return None
+    used = {path for paths in targets_of.values() for path in paths}
+    is_complete = len(targets_of) >= sum(path not in used for path in image_of.values()) / 2
+    if not is_complete and not (
+        len(targets_of) >= NEARLY_ALL * len(of_targets) and _are_masks(targets_of.values(), is_mask)
+    ):
         return None
     labels = {PurePosixPath(path).parent.name for paths in targets_of.values() for path in paths}
     if "{label}" in targets and len(labels) < 2:  # a single folder of masks, which another pattern names
@@ -213,6 +260,12 @@ def _pair(
     keys = sorted(targets_of)
     files_of = tuple((image_of[key], targets_of[key][0]) for key in keys)
     return FilePairing(images, targets, several, files_of, tuple(targets_of[key] for key in keys))
+
+
+def _are_masks(targets: Iterable[tuple[str, ...]], is_mask: Callable[[str], bool]) -> bool:
+    """Return whether some of the target files are measured to be masks, and none to be another image."""
+    paths = sorted(path for paths in targets for path in paths)
+    return all(is_mask(paths[place]) for place in {0, len(paths) // 2, len(paths) - 1})
 
 
 def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
@@ -227,37 +280,35 @@ def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
             if len(places) > 1:
                 yield ("/".join((*places[:-1], "{label}", f"{{key}}{ending}")), 0), (stem,)
             for before, key, after in _keys(stem):
-                yield ("/".join((*places, f"{before}{{key}}{after}{ending}")), 0), (key,)
+                around = (before, after) if places is folders else map(without_split, (before, after))
+                yield ("/".join((*places, "{key}".join(around) + ending)), 0), (key,)
     for depth in range(1, min(3, len(path.parts))):  # one folder per image
         key, *rest = path.parts[-1 - depth : -1]
         for name in dict.fromkeys(("{key}" if stem == key else stem, "*")):
             yield ("/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), 0), (key,)
 
 
-def _patterns_of_several_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
+def _patterns_of_several_keys(heads: frozenset[str], path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
     """Yield patterns in which folders and the name, or two parts of the name, identify the image.
 
     {folder}/images/{key}.png with {folder}/masks/{key}_mask.png or {folder}/{label}/{key}.png;
-    {part}/{folder}/{key}.jpg with {part}/{folder}/{key}.png; {name}_{key}.png with {name}_dots_{key}.png.
+    {folder}/t{key}.tif with {folder}_GT/SEG/man_seg{key}.tif; {part}/{folder}/{key}.jpg with {part}/{folder}/{key}.png;
+    {name}_{key}.png with {name}_dots_{key}.png.
+
+    Args:
+        heads: folder names, or parts of them, that several folders share.
+        path: path of an image.
     """
     folders, stem = path.parts[:-1], path.stem
     if any(sign in str(path) for sign in "{}*"):
         return
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
-    ends = [("", stem, ""), *(("", stem[:cut], stem[cut:]) for cut in cuts[-1:])]
-    ends += [(stem[: cut + 1], stem[cut + 1 :], "") for cut in cuts[:1]]
-    around: dict[str, Key] = {
-        "/".join((*folders[:place], "{folder}", *folders[place + 1 :])): (folders[place],)
-        for place in range(max(0, len(folders) - 2), len(folders))
-    }
     if len(folders) > 1:
-        above = folders[:-2]
-        around["/".join((*above, "{part}", "{folder}"))] = folders[-2:]
-        yield ("/".join((*above, "{folder}", "{label}", f"{{key}}{path.suffix}")), 0), (folders[-2], stem)
-    for places, values in around.items():
-        for before, key, after in ends:
-            if key:
-                yield (f"{places}/{before}{{key}}{after}{path.suffix}", 0), (*values, key)
+        places = "/".join((*folders[:-2], "{folder}", "{label}"))
+        yield (f"{places}/{{key}}{path.suffix}", 0), (folders[-2], stem)
+    for places, values in _folders_as_keys(folders, heads):
+        for before, key, after in _parts_of_name(stem, cuts):
+            yield (f"{places}/{before}{{key}}{after}{path.suffix}", 0), (*values, key)
         yield (f"{places}/{{key}}.*", 0), (*values, stem)
     inside = "/".join((*folders, ""))
     for number, cut in enumerate(cuts[:MAX_PARTS], 1):
@@ -268,6 +319,26 @@ def _patterns_of_several_keys(path: PurePosixPath) -> Iterator[tuple[Pattern, Ke
         word = re.match(r"([^_\-. ]*[A-Za-z][^_\-. ]*)([_\-. ])(.+)", right)
         if word:
             yield (f"{inside}{{name}}{stem[cut]}{word[1]}{word[2]}{{key}}{path.suffix}", number), (left, word[3])
+
+
+def _folders_as_keys(folders: tuple[str, ...], heads: frozenset[str]) -> Iterator[tuple[str, Key]]:
+    """Yield the folders of a path with placeholders, and their texts: one of the last two, or two consecutive ones."""
+    for place in range(max(0, len(folders) - 2), len(folders)):
+        for pattern, value in affixed_folder(folders[place], heads):
+            yield "/".join((*folders[:place], pattern, *folders[place + 1 :])), (value,)
+    for end in (1, 2) if len(folders) > 2 else (1,) if len(folders) > 1 else ():
+        first = len(folders) - end - 1
+        yield "/".join((*folders[:first], "{part}", "{folder}", *folders[first + 2 :])), folders[first : first + 2]
+
+
+def _parts_of_name(stem: str, cuts: list[int]) -> dict[tuple[str, str, str], None]:
+    """Return (prefix, key, suffix) of a file stem: whole, without an end or the beginning, or its last number."""
+    ends = [("", stem, ""), *(("", stem[:cut], stem[cut:]) for cut in cuts[-2:])]
+    ends += [(stem[: cut + 1], stem[cut + 1 :], "") for cut in cuts[:1]]
+    if numbered := re.fullmatch(r"(.*\D)(\d+)", stem):
+        ends.append((numbered[1], numbered[2], ""))
+    ends += [(without_split(before), key, without_split(after)) for before, key, after in ends]
+    return dict.fromkeys(parts for parts in ends if parts[1])
 
 
 def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
@@ -295,20 +366,26 @@ def _keys(stem: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _differ_by_split(one: str, other: str) -> bool:
-    """Return whether two patterns differ in a folder that is or may be a split: then neither is the target.
+    """Return whether two patterns differ in a folder that is or may be a split of both: then neither is the target.
 
-    >>> [_differ_by_split("train/a.png", f"{other}/a.png") for other in ("test", "train_cleaned", "testgt")]
-    [True, False, True]
+    >>> [_differ_by_split("train/a.png", f"{other}/a.png") for other in ("test", "trainannot", "testgt", "masks")]
+    [True, False, True, False]
     """
     parts = list(itertools.zip_longest(one.split("/"), other.split("/"), fillvalue=""))
     differing = ((a.lower(), b.lower()) for a, b in parts[:-1] if a != b)
-    return any({a, b} & {*SPLIT_WORDS, "*"} and not _add_a_word(a, b) for a, b in differing)
+    splits = {*SPLIT_WORDS, "*", ""}
+    return any(
+        {a, b} & {*SPLIT_WORDS, "*"}
+        and (all(c in splits or c[0] == "{" for c in (a, b)) or _begin_with_two_splits(a, b))
+        for a, b in differing
+    )
 
 
-def _add_a_word(one: str, other: str) -> bool:
-    """Return whether one of two folder names is a split, and the other one adds a word, as train and train_cleaned."""
+def _begin_with_two_splits(one: str, other: str) -> bool:
+    """Return whether one of two folder names is a split, and the other one begins with another split."""
     split, longer = sorted((one, other), key=len)
-    return split in SPLIT_WORDS and longer not in SPLIT_WORDS and longer.startswith(split)
+    begun = {SPLIT_WORDS[word] for word in SPLIT_WORDS if longer.startswith(word)}
+    return split in SPLIT_WORDS and bool(begun) and SPLIT_WORDS[split] not in begun
 
 
 def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
@@ -320,7 +397,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
     if _has_several(pairing) and not any(_is_binary(files, masks, pairing.files[place][1]) for place in (0, -1)):
         return TargetInspection("", NOT_BINARY, {})
     decoded = [
-        (_levels(files, image), _mask_values(files, masks, target))
+        (read_levels(files, image), _mask_values(files, masks, target))
         for image, target in (pairing.files[i] for i in spread)
     ]
     readable = [(a, b) for a, b in decoded if a is not None and b is not None]
@@ -366,7 +443,7 @@ def _inspect_decoded(
 ) -> TargetInspection:
     """Detect the format of target files from some decoded pairs; `spread` are the numbers of the opened keys."""
     images, targets = zip(*pairs, strict=True)
-    if _most_agree(_is_plain(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
+    if _most_agree(_is_plain(a) or is_label_image(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
         return TargetInspection("", "the images are masks or dot images themselves", {})
     plain, binary = _most_agree(_is_plain(b) for b in targets), _most_agree(_is_plain(b, 2) for b in targets)
     if _has_several(pairing):
@@ -375,10 +452,10 @@ def _inspect_decoded(
         return _inspect_binary_masks(files, masks, pairing, spread)
     if _most_agree(_is_dotted(b) for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
-    numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
-    is_label_image = plain or (numbered and _count_objects(targets))
-    if is_label_image and not _are_images_by_name(pairing, pairs, binary):
-        return _inspect_values(files, masks, pairing, numbered, targets)
+    numbered = all(b.ndim == 2 for b in targets) and number_objects(targets)
+    if (plain or numbered) and not _are_images_by_name(pairing, pairs, binary):
+        why = "each value of a target is one connected region: they number objects"
+        return TargetInspection("instances", why, {}) if numbered else _inspect_values(files, masks, pairing, targets)
     return _inspect_paired_images(pairing, pairs, binary)
 
 
@@ -442,12 +519,11 @@ def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple
 
 
 def _inspect_values(
-    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, numbered: bool, targets: tuple[Array, ...]
+    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, targets: tuple[Array, ...]
 ) -> TargetInspection:
-    """Return whether the values of label images are classes or the numbers of objects."""
-    if numbered and _count_objects(targets):
-        return TargetInspection("instances", "each value of a target is one connected region: they number objects", {})
+    """Return label images of classes, with a note if their values may number objects."""
     note = "; each value is one connected region, however: if the values number objects, use format: instances"
+    numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
     reason = "the targets contain few distinct values, as masks do" + note * numbered
     return TargetInspection("masks", reason, _values(files, masks, pairing))
 
@@ -476,27 +552,9 @@ def _has_few_colours(image: Array) -> bool:
 
 
 def _has_one_region_per_value(level_HW: Array) -> bool:
-    """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region.
-
-    If there are many values, a few may consist of several pieces.
-    """
-    from skimage import measure
-
+    """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region."""
     found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
-    regions = int(measure.label(level_HW, background=0, connectivity=2).max())  # type: ignore[no-untyped-call]
-    if level_HW.size < MIN_OBJECT_PIXELS * len(found):
-        return False  # levels of 16 bits, of which each pixel has its own
-    return len(found) > MIN_IMAGES and regions <= len(found) * (PIECES if len(found) >= MANY_OBJECTS else 1)
-
-
-def _count_objects(levels: tuple[Array, ...]) -> bool:
-    """Return whether values number objects: they are not the same in all images, and count from 1 or are many.
-
-    The numbers of objects may have gaps, such as those of cells that are followed through a film.
-    """
-    found = [np.unique(level_HW[level_HW != 0]).tolist() for level_HW in levels]
-    counts = _most_agree(values == list(range(1, len(values) + 1)) or len(values) >= MANY_OBJECTS for values in found)
-    return counts and any(values != found[0] for values in found)
+    return len(found) > MIN_IMAGES and count_regions(level_HW) <= len(found)
 
 
 def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
@@ -516,26 +574,13 @@ def marks_unknown(values: dict[int, float]) -> bool:
     return IGNORE_INDEX in values and len(others) > 1 and others[-1] < 2 * len(others)
 
 
-def _levels(files: SourceFiles, path: str) -> Array | None:
-    """Return grey levels or palette indices [H, W], or colours [H, W, C]; None if the file is not readable."""
-    try:
-        data = files[path]()
-        with open_with_pillow(data) as file:
-            if file.mode in ("1", "P"):
-                return np.asarray(file.convert("L") if file.mode == "1" else file)
-        image = decode_image(data).image
-    except (Unreadable, OSError, SyntaxError, ValueError, OverflowError):
-        return None
-    return image[:, :, 0] if image.ndim == 3 and (image == image[:, :, :1]).all() else image
-
-
 def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | None:
     """Return the values of a file as `ingest` reads those of a mask; if it is not a mask, as `_levels`."""
     try:
         values = masks.compare_palettes(decode_label_image(files[path]()))
     except (Unreadable, OSError):
-        return _levels(files, path)
-    if _is_plain(values, 2) and (levels := _levels(files, path)) is not None and levels.dtype == np.uint16:
+        return read_levels(files, path)
+    if _is_plain(values, 2) and (levels := read_levels(files, path)) is not None and levels.dtype == np.uint16:
         return values if _is_plain(levels) else levels  # no blurred mask: distances with many missing values
     return values
 

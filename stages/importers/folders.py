@@ -7,6 +7,7 @@ from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, NOTES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.path_patterns import compile_pattern
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 from stages.importers.sidecar_files import match_files
 
@@ -15,7 +16,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     """Import one folder per class; with `has_split`, these folders are inside one folder per split.
 
     Tables, documents and files outside the folders without the suffix of an image are not used, and not rejected.
-    With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are left out.
+    With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are not used; nor are
+    files that match `ingest.targets` without {key}.
 
     Args:
         files: files of the source by path.
@@ -26,11 +28,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     Raises:
         UserError: several top folders have names of splits, but `has_split` is False; or the patterns match no files.
     """
-    samples, rejected = [], []
-    left_out = set()
-    if ingest.images and ingest.targets:
-        images, targets = match_files(files, ingest)
-        left_out = {path for key in images.keys() & targets.keys() for path, _ in targets[key]}
+    left_out = _files_beside_images(files, ingest)
+    samples, rejected = [], [Rejection(path, "matches ingest.targets", is_unused=True) for path in sorted(left_out)]
     files = {path: read for path, read in files.items() if path not in left_out}
     tops = {path.split("/")[0] for path in files if "/" in path}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
@@ -58,3 +57,21 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         else:
             samples.append(Sample(path, fixed_annotation(Annotation(labels=(inner[0],))), None, split, read))
     return samples, rejected
+
+
+def _files_beside_images(files: SourceFiles, ingest: Ingest) -> set[str]:
+    """Return the files that the patterns leave out: target files of images, or all that match a pattern without {key}.
+
+    Raises:
+        UserError: a pattern is invalid or matches no file.
+    """
+    if ingest.targets and "{key}" not in ingest.targets:
+        expression = compile_pattern(ingest.targets, "ingest.targets")
+        found = {path for path in files if expression.fullmatch(path)}
+        if not found:
+            raise UserError(f"ingest.targets: {ingest.targets} matches no file; correct the pattern, or remove it")
+        return found
+    if not (ingest.images and ingest.targets):
+        return set()
+    images, targets = match_files(files, ingest)
+    return {path for key in images.keys() & targets.keys() for path, _ in targets[key]}

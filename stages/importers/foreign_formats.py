@@ -1,4 +1,4 @@
-"""Recognize annotation files of tools whose formats are not imported, so that `configure` names them."""
+"""Recognize files with labels or images that are not imported, so that `configure` names them with a conversion."""
 
 import json
 import re
@@ -6,19 +6,38 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from stages.images.archives import SourceFiles
-from stages.images.decode import Unreadable
+from stages.core.plurals import list_names, quantity
+from stages.images.archives import ARCHIVE_SUFFIXES, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 
+MAX_NAMED = 3  # files or keys that a sentence names
 MAX_READ = 20  # files per folder and suffix that are read; the files of one folder have one format
 CONVERT = "is not imported; export the labels from the tool as COCO, Pascal VOC or YOLO"
+PACKED = (*ARCHIVE_SUFFIXES, ".7z", ".rar")
+NUMBER = r"[-+]?\d+(\.\d*)?"
+ROTATED_BOX = re.compile(rf"\s*({NUMBER}[\s,]+){{8}}[^\s,\d.+-][^\s,]*([\s,]+\d+)?\s*")
+"""Line of a rotated box: x and y of four corners, the class, and often the difficulty."""
+HEADER = re.compile(r"\s*([A-Za-z_]+\s*:.*)?")  # `imagesource:GoogleEarth` and `gsd:0.15`, or an empty line
 
 
 def describe_foreign_files(files: SourceFiles) -> list[str]:
-    """Return one sentence per tool whose annotation files the source contains.
+    """Return one sentence per kind of file that may contain labels or images but is not imported.
+
+    These are the annotation files of other tools, rotated boxes, JSON files in an unknown form with the names of
+    images, and archives inside the source.
 
     Args:
         files: files of the source by path.
     """
+    return [
+        *_describe_archives(files),
+        *_describe_tools(files),
+        *_describe_rotated_boxes(files),
+        *_describe_unknown_json(files),
+    ]
+
+
+def _describe_tools(files: SourceFiles) -> list[str]:
     found: dict[str, list[str]] = defaultdict(list)
     read: dict[tuple[str, str], int] = defaultdict(int)
     for path in files:
@@ -34,6 +53,65 @@ def describe_foreign_files(files: SourceFiles) -> list[str]:
         if tool:
             found[tool].append(path)
     return [f"{paths[0]}: the format of {tool} {CONVERT}" for tool, paths in found.items()]
+
+
+def _describe_archives(files: SourceFiles) -> list[str]:
+    packed = [path for path in files if path.lower().endswith(PACKED)]
+    if not packed:
+        return []
+    them = "an archive inside the source is" if len(packed) == 1 else f"{len(packed)} archives inside the source are"
+    return [
+        f"{list_names(packed, MAX_NAMED)}: {them} not opened; unpack here, or name an archive (zip or tar) itself as "
+        "the source"
+    ]
+
+
+def _describe_rotated_boxes(files: SourceFiles) -> list[str]:
+    texts = _named_like_images(files, ".txt")
+    boxes = [path for path in texts[:MAX_READ] if _has_rotated_boxes(files, path)]
+    if not boxes:
+        return []
+    return [
+        f"{list_names(texts, MAX_NAMED)}: rotated boxes (eight coordinates, a class and a difficulty per line, as in "
+        "labelTxt of DOTA) are not imported; write each as a polygon of COCO (`segmentation` with the eight "
+        "coordinates)"
+    ]
+
+
+def _has_rotated_boxes(files: SourceFiles, path: str) -> bool:
+    try:
+        lines = files[path]().decode("utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError, Unreadable):  # importers that read the file report this
+        return False
+    rows = [line for line in lines if not HEADER.fullmatch(line)]
+    return bool(rows) and all(ROTATED_BOX.fullmatch(row) for row in rows)
+
+
+def _describe_unknown_json(files: SourceFiles) -> list[str]:
+    """Return a sentence about JSON files with the names of images whose tool is not known."""
+    named = _named_like_images(files, ".json")
+    keys: list[str] = []
+    for path in named[:MAX_READ]:
+        try:
+            content = json.loads(files[path]())
+        except (ValueError, RecursionError, OSError, Unreadable):  # candidates that read the file report this
+            continue
+        if not _tool_of_json(content) and isinstance(content, dict):
+            keys += [key for key in content if key not in keys]
+    if not keys:
+        return []
+    number = quantity(len(named), "JSON file has the name of an image", "JSON files have the names of images")
+    return [
+        f"{list_names(named, MAX_NAMED)}: {number}, in a form that is not imported (keys "
+        f"{list_names(map(str, keys), MAX_NAMED)}); write the labels as COCO, or numbers to a table with one row per "
+        "image"
+    ]
+
+
+def _named_like_images(files: SourceFiles, suffix: str) -> list[str]:
+    """Return the files of a suffix that have the name of an image in any folder."""
+    stems = {PurePosixPath(path).stem for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    return [path for path in files if path.lower().endswith(suffix) and PurePosixPath(path).stem in stems]
 
 
 def _tool_of_json(content: Any) -> str:

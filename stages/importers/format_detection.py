@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,8 +34,11 @@ from stages.importers.filename_matching import (
 from stages.importers.foreign_formats import describe_foreign_files
 from stages.importers.foreign_tables import describe_foreign_table
 from stages.importers.image_paths import ImageFinder
+from stages.importers.label_files_of_splits import group_by_split
+from stages.importers.label_image_files import LabelImageFiles, read_values
+from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
 from stages.importers.redundant_files import find_redundant_files
-from stages.importers.sample import SPLIT_WORDS, read_label_file
+from stages.importers.sample import SPLIT_WORDS, ImportResult, read_label_file
 from stages.importers.side_by_side import (
     Inspected,
     explain_names,
@@ -44,13 +47,17 @@ from stages.importers.side_by_side import (
     find_versions,
     judge,
 )
+from stages.importers.sidecar_files import NO_TARGET
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
+from stages.importers.target_choice import Target, Verdict, judge_targets
 from stages.importers.voc import find_pairs
 from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
 MAX_CELLS = 10  # columns or cells that a message lists
+MAX_LISTED = 3  # files that a reason names
+MAX_DECODED = 200  # masks that are kept in memory
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
@@ -89,6 +96,10 @@ class FormatCandidate:
     """Whether the source defines all three splits."""
     targets: frozenset[str] = frozenset()
     """Sidecar files that contain the labels."""
+    doubt: str = ""
+    """Reason why other target files of the same images are the annotation; empty if there is none."""
+    asks: tuple[str, ...] = ()
+    """Questions about the files that contain the labels."""
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     unused: tuple[Rejection, ...] = ()
@@ -130,11 +141,12 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
             failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {_reason(error)}")
     widest = max((candidate.coverage for candidate in successful if not candidate.is_doubtful), default=0)
 
-    def order(candidate: FormatCandidate) -> tuple[bool, bool, int, int, bool, int, int]:
+    def order(candidate: FormatCandidate) -> tuple[bool, bool, bool, int, int, bool, int, int]:
         is_heldout = SPLIT_WORDS.get(PurePosixPath(candidate.inside).name.lower()) in ("val", "test")
         narrow = candidate.coverage < MIN_COVERAGE * widest
         rank, depth = list(IMPORTERS).index(candidate.format), candidate.inside.count("/")
-        return candidate.is_doubtful, narrow, rank, -candidate.coverage, is_heldout, -depth, len(candidate.rejected)
+        doubtful = candidate.is_doubtful, narrow, bool(candidate.doubt)
+        return *doubtful, rank, -candidate.coverage, is_heldout, -depth, len(candidate.rejected)
 
     distinct: dict[Any, FormatCandidate] = {}
     for candidate in sorted(successful, key=order):
@@ -163,15 +175,7 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     Raises:
         UserError: the file of a candidate, such as a table, has no valid row.
     """
-    changed = Ingest.model_validate(
-        ingest.model_dump()
-        | SOURCE_DEFAULTS
-        | candidate.changes
-        | {"format": candidate.format, "inside": candidate.inside}
-    )
-    part, name = select_inside(files, candidate.inside, Path())
-    with contextlib.redirect_stdout(io.StringIO()):
-        samples, rejected = IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+    candidate, samples, rejected = _without_unlabelled(files, candidate, ingest, *_import(files, candidate, ingest))
     if not samples and rejected and candidate.inside in files:
         raise UserError(f"no image is accepted, for example {rejected[0].path}: {rejected[0].reason}")
     complete = {sample.split for sample in samples} == set(SPLIT_WORDS.values())
@@ -180,6 +184,61 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
     unused = tuple(one for one in rejected if one.is_unused)
     counted = tuple(one for one in rejected if not one.is_unused)
     return replace(candidate, has_split=complete, samples=tuple(samples), rejected=counted, unused=unused)
+
+
+def _import(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> ImportResult:
+    """Import the samples of a candidate."""
+    changed = Ingest.model_validate(
+        ingest.model_dump()
+        | SOURCE_DEFAULTS
+        | candidate.changes
+        | {"format": candidate.format, "inside": candidate.inside}
+    )
+    part, name = select_inside(files, candidate.inside, Path())
+    with contextlib.redirect_stdout(io.StringIO()):
+        return IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
+
+
+def _without_unlabelled(
+    files: SourceFiles, candidate: FormatCandidate, ingest: Ingest, samples: list[Sample], rejected: list[Rejection]
+) -> tuple[FormatCandidate, list[Sample], list[Rejection]]:
+    """Return the candidate with images without target files as unused, with a question, if too many would be rejected.
+
+    Args:
+        files: files of the source by path.
+        candidate: candidate of a format with target files.
+        ingest: limits to apply.
+        samples: its samples.
+        rejected: its rejected files.
+    """
+    without = [one.path for one in rejected if one.reason.startswith(NO_TARGET)]
+    kind = {"masks": "mask", "instances": "mask", "dots": "dot image"}.get(candidate.format, "")
+    too_many = len(rejected) > ingest.max_rejected * (len(rejected) + len(samples))
+    if not (samples and without and kind and too_many):
+        return candidate, samples, rejected
+    is_mask = LabelImageFiles(files).is_one
+    masks = [path for path in without if is_mask(f"{candidate.inside}/{path}".removeprefix("/"))]
+    bare = [path for path in without if path not in masks]
+    asks, whys = [], []
+    if bare:
+        number = f"{len(bare)} of {quantity(len(bare) + len(samples), 'image')} {'has' if len(bare) == 1 else 'have'}"
+        names = list_names(bare, MAX_LISTED)
+        whys.append(f"{number} no {kind} ({names})")
+        asks.append(
+            f"ingest.unlabelled: {number} no {kind} ({names}): have they not been labelled (skip), or do they show no "
+            "object (empty)?"
+        )
+    if masks:
+        more = f"{quantity(len(masks), 'file is a mask', 'files are masks')} without an image of this name"
+        whys.append(f"{more} ({list_names(masks, MAX_LISTED)})")
+        asks.append(f"ingest.targets: {whys[-1]} and not used: do they belong to the other masks?")
+    changed = replace(
+        candidate,
+        changes=candidate.changes | {"unlabelled": "skip"},
+        reasons=candidate.reasons | {"unlabelled": f"{'; '.join(whys)}: otherwise rejected"},
+        asks=(*candidate.asks, *asks),
+    )
+    return changed, samples, [replace(one, is_unused=one.is_unused or one.path in without) for one in rejected]
 
 
 def _reason(error: Exception) -> str:
@@ -208,20 +267,21 @@ def _examine(
 
 
 def _candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
-    tables: list[FormatCandidate] = []
+    single: list[FormatCandidate] = []
     for path in files:
         try:
             for candidate in _from_file(files, path):
-                tables += [candidate] if candidate.format in SEVERAL_FILES else []
+                single.append(candidate)
                 yield candidate
         except IMPORT_ERRORS as error:
             reason = _reason(error)
             failures.append(reason if reason.startswith(path) else f"{path}: {reason}")
-    yield from _from_several_tables(files, tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
+    yield from _from_coco_of_splits([one for one in single if one.format == "coco"])
+    yield from _from_several_tables(files, single, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     yield from _from_pairings(files, inspected, failures)
     masks = [pairing for pairing, found in inspected if _is_readable(files, pairing, found) and found.format != "pairs"]
-    yield from _from_class_folders(files, masks)
+    yield from _from_class_folders(files, masks, failures)
 
 
 def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
@@ -234,6 +294,7 @@ def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]
             refused.setdefault("two images", explain_two_images(images))
         for one in rivals:
             questions[f"{one.images} {one.targets}"] = "" if is_refused else f"{images}: {CHOICE_OF_INPUT}"
+    verdicts = _judge_targets(files, inspected)
     for pairing, found in inspected:
         question = questions.get(f"{pairing.images} {pairing.targets}")
         if question == "":
@@ -248,9 +309,12 @@ def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]
             is_doubtful = judgement.verdict != "named"
         if _is_readable(files, pairing, found):
             changes, reasons = _describe_pairing(pairing, found)
+            verdict = verdicts.get(id(pairing), Verdict())
+            reasons["targets"] = "; ".join((reasons["targets"], *verdict.notes))
             yield FormatCandidate(
-                found.format, pairing.root, reason, changes, reasons, targets=pairing.named,
-                question=question or "", is_doubtful=is_doubtful,
+                found.format, pairing.root, f"{reason}; but {verdict.doubt}" if verdict.doubt else reason,
+                changes, reasons, targets=pairing.named, question=question or "", is_doubtful=is_doubtful,
+                doubt=verdict.doubt, asks=(verdict.ask,) if verdict.ask else (),
             )  # fmt: skip
             continue
         if reason := explain_names(pairing, found):
@@ -327,12 +391,26 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     yield FormatCandidate("table", path, f"the column {column} contains paths of images", changes, reasons)
 
 
+def _from_coco_of_splits(single: list[FormatCandidate]) -> Iterator[FormatCandidate]:
+    """Yield a candidate that reads COCO files as one if their names differ only in the split.
+
+    Args:
+        single: candidates of one COCO file each.
+    """
+    for pattern, paths in group_by_split([one.inside for one in single]).items():
+        named = [one for one in single if one.inside in paths]
+        marked = next((one for one in named if one.changes), named[0])
+        why = f"{len(paths)} files list images, annotations and categories, one file per split"
+        reasons = {"targets": f"matches {list_names(paths, MAX_LISTED)}"} | marked.reasons
+        yield FormatCandidate("coco", "", why, {"targets": pattern} | marked.changes, reasons)
+
+
 def _from_several_tables(files: SourceFiles, tables: list[FormatCandidate], count: int) -> Iterator[FormatCandidate]:
     """Yield a candidate that reads tables of several folders as one, if all have the same layout.
 
     Args:
         files: files of the source by path.
-        tables: candidates of one table each.
+        tables: candidates of one file each, of which the tables are used.
         count: number of all tables in the source.
     """
     for format_ in SEVERAL_FILES:
@@ -406,6 +484,20 @@ def _for_unlabelled(files: SourceFiles, inside: str) -> tuple[dict[str, Any], di
     return {"unlabelled": "empty"}, {"unlabelled": why}
 
 
+def _judge_targets(files: SourceFiles, inspected: Inspected) -> dict[int, Verdict]:
+    """Return which of several target files of the same images are the annotation, by the id of the pairing."""
+    annotated = [
+        one for one, found in inspected if found.format in ("masks", "instances") and _is_readable(files, one, found)
+    ]
+    read = lru_cache(MAX_DECODED)(partial(read_values, files))
+    return dict(zip(map(id, annotated), judge_targets([_as_target(one) for one in annotated], read), strict=True))
+
+
+def _as_target(pairing: FilePairing) -> Target:
+    files_of = {image: paths for (image, _), paths in zip(pairing.files, pairing.targets_of, strict=True)}
+    return Target(pairing.targets, files_of)
+
+
 def _target_of_another_image(pairing: FilePairing, files: SourceFiles) -> str:
     """Return a target file that has the name of another image beside its image, as masks of slices have; else ''."""
     image_folder = {PurePosixPath(target).parent: PurePosixPath(image).parent for image, target in pairing.files}
@@ -439,14 +531,17 @@ def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[di
     return changes, reasons
 
 
-def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterator[FormatCandidate]:
+def _from_class_folders(files: SourceFiles, masks: list[FilePairing], failures: list[str]) -> Iterator[FormatCandidate]:
     """Yield a candidate for each folder whose subfolders contain images and look like classes or splits.
 
     Args:
         files: files of the source by path.
         masks: images with masks or dot images. These are left out, and folders that separate them are not classes.
+        failures: reasons against candidates; more are added.
     """
     named = frozenset(path for pairing in masks for path in pairing.named)
+    unpaired = find_unpaired_masks(files, named)
+    named |= unpaired
     roles = DATA_FOLDERS | _separating_folders(masks)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, set[str]] = defaultdict(set)
@@ -461,14 +556,46 @@ def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterato
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
         changes, reasons = _without_masks(inside, masks)
+        others = [path for path in unpaired if f"{path}/".startswith(f"{inside}/".removeprefix("/"))]
+        asks: tuple[str, ...] = ()
+        if others:
+            changes, reasons, asks = _without_unpaired(files, inside, named, others)
         if len(splits) > 1:
             why = f"the folders {', '.join(splits)} denote splits"
-            yield FormatCandidate("folders", inside, why, changes, reasons, has_split=True)
+            found_here = FormatCandidate("folders", inside, why, changes, reasons, has_split=True, asks=asks)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
             continue  # one image per folder, or a few stray images next to the main folder
         elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
             why = f"{len(counts)} folders contain images, one class each"
-            yield FormatCandidate("folders", inside, why, changes, reasons)
+            found_here = FormatCandidate("folders", inside, why, changes, reasons, asks=asks)
+        else:
+            continue
+        if others and not changes:
+            failures.append(f"folders in {inside or 'the source'}: {asks[0]}")
+        else:
+            yield found_here
+
+
+def _without_unpaired(
+    files: SourceFiles, inside: str, masks: frozenset[str], unpaired: list[str]
+) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
+    """Return the pattern by which masks among the images of class folders are left out, the reason, and a question.
+
+    Args:
+        files: files of the source by path.
+        inside: folder of the class folders.
+        masks: all masks of the source.
+        unpaired: masks below the folder that no pattern pairs with images.
+    """
+    start = f"{inside}/".removeprefix("/")
+    images = [path.removeprefix(start) for path in files if path.startswith(start) and path not in masks]
+    pattern = pattern_of_masks([path.removeprefix(start) for path in masks if path.startswith(start)], images)
+    number = quantity(len(unpaired), "file is a mask", "files are masks")
+    seen = f"{number} by measurement (few values in large regions), such as {min(unpaired)}"
+    if not pattern:
+        return {}, {}, (f"{seen}, and no pattern separates them from the images; move them to a folder of their own",)
+    ask = f"ingest.targets: {seen}, and left out: are they images of a class?"
+    return {"targets": pattern}, {"targets": f"{seen}, and left out"}, (ask,)
 
 
 def _separating_folders(masks: list[FilePairing]) -> set[str]:

@@ -108,18 +108,24 @@ def read_annotation(sample: Sample, data: bytes, height: int, width: int, turned
 
 
 def unlabelled_samples(files: SourceFiles, images: dict[str, str], ingest: Ingest) -> ImportResult:
-    """Return images without labels as samples without objects or as rejected files, by `ingest.unlabelled`.
+    """Return images without labels as samples without objects, or as rejected or unused files.
 
     Args:
         files: files of the source by path.
         images: reason for the rejection by path.
-        ingest: parameters of `ingest`.
+        ingest: parameters of `ingest`, of which `unlabelled` decides.
     """
-    if ingest.unlabelled == "reject":
-        advice = "if it contains no object, set ingest.unlabelled to empty"
-        return [], [Rejection(path, f"{reason}; {advice}") for path, reason in images.items()]
-    empty = fixed_annotation(Annotation(shapes=()))
-    return [Sample(path, empty, None, split_from_path(path), files[path]) for path in images], []
+    if ingest.unlabelled == "empty":
+        return [without_objects(files, path) for path in images], []
+    if ingest.unlabelled == "skip":
+        return [], [Rejection(path, reason, is_unused=True) for path, reason in images.items()]
+    advice = "if it contains no object, set ingest.unlabelled to empty"
+    return [], [Rejection(path, f"{reason}; {advice}") for path, reason in images.items()]
+
+
+def without_objects(files: SourceFiles, path: str) -> Sample:
+    """Return the sample of an image without objects."""
+    return Sample(path, fixed_annotation(Annotation(shapes=())), None, split_from_path(path), files[path])
 
 
 def fixed_annotation(annotation: Annotation) -> Annotate:

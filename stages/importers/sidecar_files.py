@@ -30,7 +30,14 @@ from stages.images.label_images import Size, is_lossy
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers.mask_files import MaskFiles
 from stages.importers.path_patterns import STARS, compile_pattern, fill_pattern, key_names, named_group, plain_key
-from stages.importers.sample import Annotate, ImportResult, Sample, fixed_annotation, split_from_path
+from stages.importers.sample import (
+    Annotate,
+    ImportResult,
+    Sample,
+    fixed_annotation,
+    split_from_path,
+    without_objects,
+)
 
 Array = np.ndarray[Any, Any]
 Key = tuple[str, ...]
@@ -39,6 +46,7 @@ TargetFiles = list[tuple[str, str | None]]
 """Paths of the target files of an image, each with the class that its path names; None without {label}."""
 FOREGROUND = (BACKGROUND, "foreground")
 DEFAULT_CLASS = "object"
+NO_TARGET = "has no target file"
 MAX_RINGING = 16  # grey level that JPEG ringing on black does not reach
 
 
@@ -192,16 +200,32 @@ class _TargetMatcher:
 
 
 def _import_pairs_by_key(
-    files: SourceFiles, ingest: Ingest, sample: Callable[[str, TargetFiles], Sample]
+    files: SourceFiles,
+    ingest: Ingest,
+    sample: Callable[[str, TargetFiles], Sample],
+    empty: Callable[[str], Sample] | None = None,
 ) -> ImportResult:
+    """Import the images with their target files.
+
+    Args:
+        files: files of the source by path.
+        ingest: parameters of `ingest`.
+        sample: returns the sample of an image with its target files.
+        empty: returns the sample of an image without objects; None if an image requires a target file.
+    """
     images, targets = match_files(files, ingest)
     names = _key_names(ingest)
     samples = [sample(path, targets[key]) for key, path in images.items() if key in targets]
-    rejected = [
-        Rejection(path, f"has no target file {_fill_key(ingest.targets, names, key)}")
-        for key, path in images.items()
-        if key not in targets
-    ]
+    without = {path: key for key, path in images.items() if key not in targets}
+    rejected = []
+    if ingest.unlabelled == "empty" and empty:
+        samples += map(empty, without)
+    else:
+        is_unused = ingest.unlabelled == "skip"
+        rejected = [
+            Rejection(path, f"{NO_TARGET} {_fill_key(ingest.targets, names, key)}", is_unused)
+            for path, key in without.items()
+        ]
     rejected += [
         Rejection(named[0][0], f"has no image {_fill_key(ingest.images, names, key)}")
         for key, named in targets.items()
@@ -250,10 +274,21 @@ def import_masks(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
             )
         else:
             target = partial(_encode_label_image, masks, named[0][0], ingest, names)
+        return with_mask(path, target)
+
+    def with_mask(path: str, target: Callable[[int, int], bytes]) -> Sample:
         split = split_from_path(path)
         return Sample(path, fixed_annotation(Annotation(mask=names)), None, split, files[path], target=target)
 
-    return _import_pairs_by_key(files, ingest, to_sample)
+    def with_background(path: str) -> Sample:
+        if BACKGROUND not in names:
+            raise UserError(
+                f"ingest.unlabelled: {path} has no mask, and no value of ingest.mask_values is `{BACKGROUND}`, the "
+                "class of images without objects; name it, or set ingest.unlabelled to skip"
+            )
+        return with_mask(path, partial(_encode_uniform, names.index(BACKGROUND)))
+
+    return _import_pairs_by_key(files, ingest, to_sample, with_background)
 
 
 def values_by_class(ingest: Ingest) -> dict[str, int]:
@@ -348,6 +383,10 @@ def _size(array: Array) -> str:
     return f"{array.shape[1]}x{array.shape[0]}"
 
 
+def _encode_uniform(index: int, height: int, width: int) -> bytes:
+    return _encode_png(np.full((height, width), index, np.uint8))
+
+
 def _encode_png(index_HW: Array) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(index_HW).save(buffer, "PNG")
@@ -375,7 +414,7 @@ def import_instances(files: SourceFiles, name: str, ingest: Ingest, has_split: b
         annotate = _annotate_objects(masks, named, ingest.ignore_values)
         return Sample(path, annotate, None, split_from_path(path), files[path])
 
-    return _import_pairs_by_key(files, ingest, to_sample)
+    return _import_pairs_by_key(files, ingest, to_sample, partial(without_objects, files))
 
 
 def _annotate_objects(masks: MaskFiles, named: TargetFiles, ignore_values: tuple[int, ...]) -> Annotate:
@@ -414,7 +453,7 @@ def import_dots(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             path, partial(_annotate_dots, files, named, ingest.max_megapixels), None, split_from_path(path), files[path]
         )
 
-    return _import_pairs_by_key(files, ingest, to_sample)
+    return _import_pairs_by_key(files, ingest, to_sample, partial(without_objects, files))
 
 
 def _annotate_dots(

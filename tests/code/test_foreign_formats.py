@@ -59,6 +59,35 @@ def test_other_xml_files_name_no_tool(text: str) -> None:
     assert describe_foreign_files({"a.xml": text.encode}) == []
 
 
+BOX = "10.0 9 20 8.5 21 18 11 19 small-vehicle 0\n"
+DISH = {"sample_id": 3, "colonies_number": 2, "labels": [{"x": 1, "y": 2, "width": 3, "height": 4}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("labelTxt/{k}.txt", f"imagesource:GoogleEarth\ngsd:0.1\n{2 * BOX}", ("rotated boxes", "labelTxt", "polygon")),
+        ("images/{k}.txt", BOX.replace(" ", ","), ("rotated boxes", "eight coordinates")),
+        ("images/{k}.json", json.dumps(DISH), ("8 JSON files", "not imported (keys sample_id", "COCO")),
+        ("set{k}/data.ZIP", "PK", ("archives inside the source", "not opened; unpack")),
+    ],
+)
+def test_labels_and_archives_that_are_not_imported_are_named_with_a_conversion(
+    path: str, text: str, words: tuple[str, ...], params: Params
+) -> None:
+    files: SourceFiles = {f"images/{k}.png": bytes for k in range(8)} | {
+        path.format(k=k): text.encode for k in range(8)
+    }
+    found, failures = find_formats(files, params.ingest)
+    (sentence,) = (one for one in failures if path.format(k=0) in one)
+    assert not found and all(word in sentence for word in (*words, path.format(k=1)))
+
+
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1\n", "0 .1 .1 .2 .1 .2 .2 .1 .2\n", "a note\n", "", "gsd:0.1\n"])
+def test_other_text_files_are_not_rotated_boxes(text: str) -> None:
+    assert describe_foreign_files({"a.png": bytes, "a.txt": text.encode}) == []
+
+
 IMAGES = {f"{k}.png": bytes for k in range(8)}
 
 

@@ -1,0 +1,50 @@
+"""Find masks among the images of class folders that belong to no pair of patterns, and a pattern of these masks."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from stages.images.archives import SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.folder_names import name_parts
+from stages.importers.label_image_files import LabelImageFiles
+from stages.importers.path_patterns import compile_pattern
+
+
+def find_unpaired_masks(files: SourceFiles, paired: frozenset[str]) -> frozenset[str]:
+    """Return the files that are masks by measurement and have the name of an image that is none, besides an affix.
+
+    Args:
+        files: files of the source by path.
+        paired: masks that a pattern pairs with images.
+    """
+    images = {path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES} - paired
+    masks = LabelImageFiles({path: files[path] for path in images}).find()
+    stems = {PurePosixPath(path).stem for path in images - masks}
+    return frozenset(path for path in masks if not stems.isdisjoint(name_parts(PurePosixPath(path).stem)))
+
+
+def pattern_of_masks(masks: Iterable[str], images: Iterable[str]) -> str:
+    """Return a pattern that matches all masks and no image: a folder, a word of the names, or a suffix; else ''.
+
+    >>> pattern_of_masks(["a/Label/1_l.png", "b/Label/2_l.png"], ["a/1.png"])
+    '**/Label/*'
+    >>> pattern_of_masks(["a/1_mask.png", "a/1_mask_2.png"], ["a/1.png"])
+    '**mask*'
+    """
+    masks, images = list(masks), list(images)
+    for pattern in _patterns(masks):
+        expression = compile_pattern(pattern, "ingest.targets")
+        if all(map(expression.fullmatch, masks)) and not any(map(expression.fullmatch, images)):
+            return pattern
+    return ""
+
+
+def _patterns(masks: list[str]) -> Iterator[str]:
+    folders = {PurePosixPath(path).parent.name for path in masks} - {""}
+    if len(folders) == 1:
+        yield from (f"{before}{folder}/*" for folder in folders for before in ("**/", "**", ""))
+    words = (set(re.findall(r"[A-Za-z]+", PurePosixPath(path).stem)) for path in masks)
+    yield from (f"**{word}*" for word in sorted(set.intersection(*words), key=lambda word: (-len(word), word)))
+    suffixes = {PurePosixPath(path).suffix for path in masks}
+    yield from (f"**{suffix}" for suffix in suffixes if len(suffixes) == 1)
