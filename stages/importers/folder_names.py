@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from stages.importers.sample import SPLIT_WORDS
@@ -10,6 +11,7 @@ from stages.importers.sample import SPLIT_WORDS
 SPLIT = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
 BEFORE = re.compile(rf"(?i)({SPLIT})(.+)")
 AFTER = re.compile(rf"(?i)(.+[^a-z])({SPLIT})")
+SPLIT_IN_NAME = re.compile(rf"(?i)(?<![a-z])({SPLIT})(?![a-z])")
 CUT = re.compile(r"[_\-. ]")
 
 
@@ -47,13 +49,14 @@ def affixed_folder(name: str, heads: frozenset[str]) -> Iterator[tuple[str, str]
         yield from ((f"{name[: -len(tail)]}{{folder}}", tail) for tail in _tails(name) if tail in heads)
 
 
+@lru_cache(10_000)
 def without_split(affix: str) -> str:
     """Return the part of a name beside the key, with * in place of a word that names a split.
 
     >>> without_split("_training_mask"), without_split("_mask")
     ('_*_mask', '_mask')
     """
-    return re.sub(rf"(?i)(?<![a-z])({SPLIT})(?![a-z])", "*", affix)
+    return SPLIT_IN_NAME.sub("*", affix)
 
 
 def name_parts(name: str) -> set[str]:

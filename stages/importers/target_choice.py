@@ -42,7 +42,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a candidate is or is not the annotation."""
+    """Reasons for or against a candidate as the annotation."""
 
     doubt: str = ""
     """Reason why other files are the annotation; empty if there is none."""

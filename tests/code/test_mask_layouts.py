@@ -10,6 +10,7 @@ from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.importers import IMPORTERS
 from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.label_image_files import read_values
 from stages.importers.label_regions import Array, is_label_image, number_objects
 from tests.conftest import png
 
@@ -219,3 +220,9 @@ def test_photos_and_images_of_one_value_are_not_label_images() -> None:
     assert not is_label_image(rng.integers(0, 255, (40, 40), dtype=np.uint8))
     assert not is_label_image(rng.integers(0, 2, (40, 40), dtype=np.uint8)), "noise of two values has no regions"
     assert not is_label_image(np.zeros((40, 40), np.uint8))
+
+
+def test_an_image_of_too_many_pixels_is_not_measured() -> None:
+    side = b"\xff\xff"
+    header = b"GIF89a" + side + side + bytes(3) + b"," + bytes(4) + side + side + b"\0\2\0;"
+    assert read_values({"a.gif": lambda: header}, "a.gif") is None
