@@ -426,6 +426,10 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
+    if "(?P<group>" in ingest.name_regex:
+        return f"path {ingest.name_regex}"
+    if "{group}" in ingest.images and not ingest.targets:
+        return f"path {ingest.images}"
     return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 

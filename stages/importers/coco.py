@@ -1,4 +1,4 @@
-"""Import COCO JSON files: boxes, polygons, run-length masks and key points."""
+"""Import COCO JSON files: boxes, polygons, run-length masks, key points, and classes of whole images."""
 
 import json
 from collections import Counter, defaultdict
@@ -15,15 +15,25 @@ from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import is_coordinate, rasterize_polygons
 from stages.importers.coco_masks import decode_coco_mask
 from stages.importers.image_paths import ImageFinder
-from stages.importers.sample import ImportResult, Sample, read_label_file, split_from_path, unlabelled_samples
+from stages.importers.sample import (
+    ImportResult,
+    Sample,
+    fixed_annotation,
+    read_label_file,
+    split_from_path,
+    unlabelled_samples,
+)
 
 Json = dict[str, Any]
+GROUP_KEYS = ("location", "seq_id")
+"""Keys of an image in files of camera traps that identify its place or sequence; the first that all images have."""
 MAX_CROWD_SHARE = 0.5  # share of crowds among the objects above which `iscrowd` cannot mean groups of objects
 
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import the images that a COCO file lists; an annotation is an object or a set of key points.
 
+    If no annotation has a box, a mask or key points, as in files of camera traps, they are classes of whole images.
     The `file_name` of an image is its path in the source, or leads to exactly one file (`ImageFinder`).
 
     Args:
@@ -49,6 +59,8 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             "ingest.inside, or export it again with the annotations"
         )
     has_points = any(annotation.get("keypoints") for annotation in data["annotations"])
+    are_classes = are_classes_of_images(data)
+    group_key = find_group_key(data) if are_classes else None
     found, failed = ImageFinder(files).find_all(image["file_name"] for image in data["images"])
     samples: list[Sample] = []
     rejected: list[Rejection] = []
@@ -61,6 +73,15 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             rejected.append(Rejection(written, f"{name}: {reason}"))
             continue
         seen.add(path)
+        if are_classes:
+            group = None if group_key is None else str(image[group_key])
+            try:
+                annotation = _class_names(by_image[image["id"]], categories, name)
+            except Unreadable as error:
+                rejected.append(Rejection(path, str(error)))
+                continue
+            samples.append(Sample(path, fixed_annotation(annotation), group, split_from_path(path), files[path]))
+            continue
         annotate = partial(_annotate, by_image[image["id"]], categories, name, has_points, ingest.crowd == "ignore")
         samples.append(
             Sample(path, annotate, None, split_from_path(path), files[path], labelled_size=partial(_size, image))
@@ -81,6 +102,40 @@ def marks_most_as_crowd(data: Json) -> bool:
     """Return whether a COCO file marks most objects as crowds, as tools do that set `iscrowd` for every mask."""
     marked = [bool(entry.get("iscrowd")) for entry in data["annotations"] if isinstance(entry, dict)]
     return sum(marked) > MAX_CROWD_SHARE * len(marked)
+
+
+def are_classes_of_images(data: Json) -> bool:
+    """Return whether no annotation of a COCO file describes a part of an image."""
+    parts = ("bbox", "segmentation", "keypoints")
+    return bool(data["annotations"]) and not any(
+        isinstance(entry, dict) and any(entry.get(part) for part in parts) for entry in data["annotations"]
+    )
+
+
+def find_group_key(data: Json) -> str | None:
+    """Return the key that identifies the place or sequence of every image; None if there is none."""
+    return next((key for key in GROUP_KEYS if all(image.get(key) not in (None, "") for image in data["images"])), None)
+
+
+def _class_names(annotations: list[Json], categories: dict[Any, Json], name: str) -> Annotation:
+    """Return the classes of a whole image.
+
+    Args:
+        annotations: its entries in `annotations`.
+        categories: categories by id.
+        name: path of the file, for the error messages.
+    """
+    if not annotations:
+        raise Unreadable(f"{name}: no annotation gives the class of this image")
+    for entry in annotations:
+        _check_category(entry, categories, f"{name}, annotation {entry['id']}")
+    return Annotation(labels=tuple(sorted({str(categories[entry["category_id"]]["name"]) for entry in annotations})))
+
+
+def _check_category(entry: Json, categories: dict[Any, Json], where: str) -> None:
+    category = entry.get("category_id")
+    if not isinstance(category, int | float | str) or category not in categories:
+        raise Unreadable(f"{where}: category {category!r} is not in `categories`")
 
 
 def _parse(content: bytes, name: str) -> Json:
@@ -149,9 +204,7 @@ def _annotate(
     """
     named = [(entry, f"{name}, annotation {entry['id']}") for entry in annotations]
     for entry, where in named:
-        category = entry.get("category_id")
-        if not isinstance(category, int | float | str) or category not in categories:
-            raise Unreadable(f"{where}: category {category!r} is not in `categories`")
+        _check_category(entry, categories, where)
     if has_points and not named and len(categories) == 1:
         (category,) = categories.values()
         return Annotation(points=dict.fromkeys(_point_names(category, f"{name}, category {category['id']}")))

@@ -7,7 +7,8 @@ from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
-from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
+from stages.importers.path_patterns import compile_pattern
+from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, split_from_path
 from stages.importers.sidecar_files import match_files
 
 
@@ -15,7 +16,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
     """Import one folder per class; with `has_split`, these folders are inside one folder per split.
 
     Tables, documents and files outside the folders without the suffix of an image are not used, and not rejected.
-    With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are left out.
+    With the patterns `ingest.images` and `ingest.targets`, target files of images, such as masks, are left out. With
+    {label} in `ingest.images` alone, this folder names the class, and {group} the group.
 
     Args:
         files: files of the source by path.
@@ -24,7 +26,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         has_split: True if the source defines the splits.
 
     Raises:
-        UserError: several top folders have names of splits, but `has_split` is False; or the patterns match no files.
+        UserError: several top folders have names of splits, but `has_split` is False and no pattern names the class; or
+            the patterns match no files.
     """
     samples, rejected = [], []
     left_out = set()
@@ -32,9 +35,10 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         images, targets = match_files(files, ingest)
         left_out = {path for key in images.keys() & targets.keys() for path, _ in targets[key]}
     files = {path: read for path, read in files.items() if path not in left_out}
+    named_by = compile_pattern(ingest.images, "ingest.images") if names_class(ingest) else None
     tops = {path.split("/")[0] for path in files if "/" in path}
     named = sorted(top for top in tops if top.lower() in SPLIT_WORDS)
-    if not has_split and len(named) > 1:
+    if not has_split and len(named) > 1 and named_by is None:
         raise UserError(
             f"the folders {', '.join(named)} are named like splits, not like classes; set split.by: source to use them "
             "as splits, or rename them if they are classes"
@@ -52,8 +56,21 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
                     path, f"is not in the folder of a split ({', '.join(SPLIT_WORDS)}), which split.by: source requires"
                 )
             )
+        elif named_by is not None:
+            found = named_by.fullmatch(path)
+            if found is None:
+                rejected.append(Rejection(path, f"does not match ingest.images {ingest.images}"))
+                continue
+            known = found.groupdict()
+            annotate = fixed_annotation(Annotation(labels=(known["label"],)))
+            samples.append(Sample(path, annotate, known.get("group"), split or split_from_path(path), read))
         elif not inner:
             rejected.append(Rejection(path, "is not in a class folder"))
         else:
             samples.append(Sample(path, fixed_annotation(Annotation(labels=(inner[0],))), None, split, read))
     return samples, rejected
+
+
+def names_class(ingest: Ingest) -> bool:
+    """Return whether `ingest.images` names the folder of the class, in the format folders."""
+    return "{label}" in ingest.images and not ingest.targets

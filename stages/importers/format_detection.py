@@ -13,12 +13,12 @@ from typing import Any
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.plurals import list_names, quantity
+from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
-from stages.importers.coco import marks_most_as_crowd
+from stages.importers.coco import are_classes_of_images, find_group_key, marks_most_as_crowd
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
 from stages.importers.filename_matching import (
@@ -27,26 +27,33 @@ from stages.importers.filename_matching import (
     inspected_pairings,
     marks_unknown,
 )
+from stages.importers.folder_levels import find_class_level
 from stages.importers.foreign_formats import describe_foreign_files
-from stages.importers.foreign_tables import describe_foreign_table
+from stages.importers.foreign_tables import (
+    describe_foreign_table,
+    describe_missing_images,
+    describe_missing_labels,
+    describe_run_lengths,
+)
 from stages.importers.image_paths import ImageFinder
+from stages.importers.name_fields import describe_fields, find_class_in_names, find_numbers_in_names, has_role_words
 from stages.importers.sample import SPLIT_WORDS, read_label_file
 from stages.importers.table import read_table
-from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
+from stages.importers.table_columns import NO_COLUMNS, find_folder_column, find_path_column, infer_columns
 from stages.importers.voc import find_pairs
 from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
-MAX_CELLS = 10  # columns or cells that a message lists
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 DATA_FOLDERS = frozenset(
     "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
     "segmentation segmentations segmentationclass segmentationobject noisy clean input output".split()
 )
 """Folder names that denote the role of files, not classes."""
+IMAGE_FOLDERS = frozenset("image images img imgs jpegimages input".split())
 SOURCE_DEFAULTS: dict[str, Any] = {
-    "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "", "sequence_block": 1,
-    "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
+    "images": "", "targets": "", "name_regex": "", "mask_values": {}, "ignore_values": [], "group_regex": "",
+    "sequence_block": 1, "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 MOST_CROWDS = (
@@ -67,6 +74,8 @@ class FormatCandidate:
     """Values that differ from `SOURCE_DEFAULTS`, by key."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Reason by key of `ingest`, for example `targets` or `columns.group`."""
+    asks: tuple[str, ...] = ()
+    """Questions about this interpretation, each beginning with the key of the params."""
     has_split: bool = False
     """Whether the source defines all three splits."""
     targets: frozenset[str] = frozenset()
@@ -102,6 +111,8 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
                 successful.append(found)
         except IMPORT_ERRORS as error:
             failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {_reason(error)}")
+    if not successful and (fields := describe_fields(_images(files))):
+        failures.insert(0, fields)
     widest = max((candidate.coverage for candidate in successful), default=0)
 
     def order(candidate: FormatCandidate) -> tuple[bool, int, int, bool, int, int]:
@@ -146,7 +157,7 @@ def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Inges
 
 def _reason(error: Exception) -> str:
     """Return the message of an exception; with its type if the message alone does not explain it."""
-    unexplained = isinstance(error, RecursionError | TypeError | KeyError | json.JSONDecodeError)
+    unexplained = not str(error) or isinstance(error, RecursionError | TypeError | KeyError | json.JSONDecodeError)
     return f"cannot be read ({type(error).__name__}: {error})" if unexplained else str(error)
 
 
@@ -163,11 +174,14 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
     yield from _from_several_tables(files, tables, sum(path.lower().endswith(TABLE_SUFFIXES) for path in files))
     yield from _from_annotation_folders(files)
     reported = set()
+    measured = find_numbers_in_names(_images(files))
     masks: list[FilePairing] = []
     for pairing, inspection in inspected_pairings(files):
         found = inspection
         if pairing.several and (other := _target_of_another_image(pairing, files)):
             found = TargetInspection("", f"{other} has the name of another image, to which it belongs", {})
+        if found.format == "pairs" and measured:
+            found = TargetInspection("", f"{measured.reason}, so that these are several images of one object", {})
         if found.format:
             masks += [pairing] if found.format != "pairs" else []
             changes, reasons = _describe_pairing(pairing, found)
@@ -176,6 +190,21 @@ def _candidates(files: SourceFiles, failures: list[str]) -> Iterator[FormatCandi
             reported.add((pairing.root, found.reason))
             failures.append(f"{pairing.images} with {pairing.targets}: {found.reason}")
     yield from _from_class_folders(files, masks)
+    yield from _from_names(_images(files))
+
+
+def _images(files: SourceFiles) -> list[str]:
+    return [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _from_names(images: list[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidate of labels in the names of the images, unless some of the images are masks or the like."""
+    if has_role_words(images, DATA_FOLDERS - IMAGE_FOLDERS):
+        return
+    found = find_numbers_in_names(images) or find_class_in_names(images)
+    if found is not None:
+        changes, reasons = {"name_regex": found.regex}, {"name_regex": found.reason}
+        yield FormatCandidate("names", "", found.reason, changes, reasons, asks=(found.question,))
 
 
 def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
@@ -189,7 +218,12 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             changes, reasons = (
                 ({"crowd": "objects"}, {"crowd": MOST_CROWDS}) if marks_most_as_crowd(content) else ({}, {})
             )
-            yield FormatCandidate("coco", path, "the file lists images, annotations and categories", changes, reasons)
+            what = "the file lists images, annotations and categories"
+            if are_classes_of_images(content):
+                key = find_group_key(content)
+                groups = f"; images with the same {key} form a group" if key else ""
+                what = f"{what}; no annotation has a box or an outline: these are classes of whole images{groups}"
+            yield FormatCandidate("coco", path, what, changes, reasons)
     elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):
         yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")
     elif lower.endswith(TABLE_SUFFIXES):
@@ -200,23 +234,35 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     rows, decimal = read_table(read_label_file(files, path), path)
     part, _ = select_inside(files, path, Path())
     images = [name for name in part if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
-    place = find_path_column(rows, images)
-    if place is None:
+    if runs := describe_run_lengths(rows):
+        raise ValueError(runs)
+    if headers := [str(name) for name in rows if PurePosixPath(str(name)).suffix.lower() in IMAGE_SUFFIXES]:
         raise ValueError(
-            "no column contains paths of the images in at least half of its rows; the columns are "
-            + list_names(map(str, rows.columns), MAX_CELLS)
-            + (f", and the first row is {list_names(map(str, rows.iloc[0]), MAX_CELLS)}" if len(rows) else "")
+            f"the first row contains the path of an image ({headers[0]}) instead of names of columns; add a first row "
+            "such as path,label"
         )
-    column, folder = place
+    place, folders = find_path_column(rows, images), find_folder_column(rows, images)
+    if place is None and folders is None:
+        raise ValueError(describe_missing_images(rows, images))
+    column, folder = place or folders  # type: ignore[misc]  # one of them is given
     if layout := describe_foreign_table(rows, column, decimal):
         raise ValueError(layout)
     columns, reasons = infer_columns(rows.drop(columns=column), decimal)
     if not (columns["label"] or columns["scalars"] or columns["points"]):
-        raise ValueError(
-            f"the column {column} contains paths of images, but no other column contains classes, numbers or points"
-        )
+        raise ValueError(describe_missing_labels(rows, column, decimal))
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
     written = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
+    if place is None:
+        label = columns["label"]
+        if label is not None and rows[label].nunique() > len(rows) / 2:
+            raise ValueError(f"the column {column} contains folders of images, but nearly each has its own {label}")
+        why = f"the column {column} contains folders of images, each of which is a group"
+        folders_asked = (
+            f"ingest.inside: each row of {path} is about a folder, such as {rows[column].iloc[0]}: if the folders are "
+            "the classes themselves, choose --format folders"
+        )
+        yield FormatCandidate("table", path, why, changes, reasons, asks=(folders_asked,))
+        return
     found, _ = ImageFinder(part).find_all(written)
     paths = [found.get(cell, cell) for cell in written]
     listed = {*paths, path, PurePosixPath(path).name}
@@ -352,6 +398,8 @@ def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterato
     """
     named = frozenset(path for pairing in masks for path in pairing.named)
     roles = DATA_FOLDERS | _separating_folders(masks)
+    if not masks:
+        yield from _from_class_level(_images(files), roles)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, set[str]] = defaultdict(set)
     for path in files:
@@ -373,6 +421,19 @@ def _from_class_folders(files: SourceFiles, masks: list[FilePairing]) -> Iterato
         elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
             why = f"{len(counts)} folders contain images, one class each"
             yield FormatCandidate("folders", inside, why, changes, reasons)
+
+
+def _from_class_level(images: list[str], roles: frozenset[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidate in which a level of nested folders names the class."""
+    found = find_class_level(images, roles)
+    if found is not None:
+        tops = {path.removeprefix(f"{found.inside}/").split("/")[0].lower() for path in images}
+        has_split = {SPLIT_WORDS.get(top) for top in tops} == {*SPLIT_WORDS.values()}
+        reasons = {"images": found.reason}
+        asks = (f"ingest.images: {found.question}",) if found.question else ()
+        yield FormatCandidate(
+            *("folders", found.inside, found.reason, {"images": found.pattern}, reasons), has_split=has_split, asks=asks
+        )
 
 
 def _separating_folders(masks: list[FilePairing]) -> set[str]:
