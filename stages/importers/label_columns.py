@@ -43,7 +43,7 @@ ID = re.compile(r"\d{7,}")
 
 
 class ColumnFacts(NamedTuple):
-    """What the values and the name of a column show."""
+    """Properties of a column, measured from its values and its name."""
 
     name: str
     words: frozenset[str]
