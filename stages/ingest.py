@@ -440,6 +440,10 @@ def _grouping(ingest: Ingest) -> str:
         return f"column {ingest.columns.group}"
     if ingest.coco_group:
         return f"key {ingest.coco_group}"
+    if "(?P<group>" in ingest.name_regex:
+        return f"path {ingest.name_regex}"
+    if "{group}" in ingest.images and not ingest.targets:
+        return f"path {ingest.images}"
     return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
 
 

@@ -8,7 +8,7 @@ import typer
 Engine = Literal["auto", "onnxruntime", "openvino"]
 PredictFormat = Literal["csv", "jsonl", "json", "coco"]
 ImageFormat = Literal[
-    "deeplabcut", "coco", "voc", "yolo", "instances", "masks", "dots", "table", "arrays", "pairs", "folders"
+    "deeplabcut", "coco", "voc", "yolo", "instances", "masks", "dots", "table", "arrays", "pairs", "folders", "names"
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON to standard output, and other text to standard error.")

@@ -59,6 +59,7 @@ def combination_problems(params: Params) -> list[str]:
             _unit_problem(params),
             fit_problem(task.name, representation, params.prepare.fit),
             parts_problem(task.name, params.prepare.articulated_parts),
+            names_problem(params.ingest),
             pattern_problem(params.ingest) if params.ingest.format in PATTERN_FORMATS else "",
             *_training_problems(params, task.name, representation),
         ]
@@ -166,6 +167,18 @@ def guard_problem(ingest: Ingest, split: Split) -> str:
     return (
         f"split.guard is {split.guard}, but leaves out images at the borders of blocks only, which require split.by: "
         "hash and an ingest.sequence_block of at least 2; set them, or set split.guard to 0"
+    )
+
+
+def names_problem(ingest: Ingest) -> str:
+    """Return that `ingest.name_regex` is missing, or has no effect."""
+    if (ingest.format == "names") == bool(ingest.name_regex):
+        return ""
+    if ingest.name_regex:
+        return f"ingest.name_regex is set, but ingest.format is {ingest.format}; set it to names, or remove name_regex"
+    return (
+        "ingest.format: names requires ingest.name_regex, a regular expression with the named group label, or with the "
+        "name of a number, as in `(?P<label>[a-z]+)_[0-9]+`"
     )
 
 

@@ -136,11 +136,12 @@ AUGMENTATION_NAMES = (
 FORMAT_LABELS = {
     "folders": ("labels",),
     "arrays": ("labels", "scalars"),
+    "names": ("labels", "scalars"),
     "masks": ("mask",),
     "instances": ("shapes",),
     "dots": ("boxes",),
     "pairs": ("image",),
-    "coco": ("shapes", "points"),
+    "coco": ("shapes", "points", "labels"),
     "voc": ("boxes",),
     "yolo": ("shapes", "points"),
     "deeplabcut": ("points",),

@@ -56,6 +56,7 @@ class Ingest(Section):
         "voc",
         "yolo",
         "deeplabcut",
+        "names",
     ] = "auto"
     """Format of the labels; auto: detected from the files, and printed."""
     files: tuple[Text, ...] = ()
@@ -69,9 +70,10 @@ class Ingest(Section):
     targets: str = ""
     """Pattern of the files that belong to an image, with the same {key} and other names in braces, and {label} where
     the path names the class; used by the same formats as `images`. In the format folders: files beside the images, such
-    as masks, that are not used: those of the images that `images` matches, or, without {key}, all that match. In the
-    format coco, if `inside` names no file: the COCO files that are read as one, such as `annotations/instances_*.json`.
-    """
+    as masks, that are not used: those of the images that `images` matches, or, without {key}, all that match. In that
+    format without `targets`, {label} in `images` is the folder of the class and {group} that of the group, as in
+    `*/{group}/{label}/**`. In the format coco, if `inside` names no file: the COCO files that are read as one, such as
+    `annotations/instances_*.json`."""
     mask_values: dict[int, Text] = Field(default_factory=dict)
     """Class of each value in a mask; a blurred mask of two levels, such as a JPEG, has 0 and 255. Empty: 0 is
     background, every other value is foreground."""
@@ -98,6 +100,10 @@ class Ingest(Section):
     group_regex: str = ""
     """Regular expression searched in an image's path; the match of its first parentheses is the group. Empty: every
     distinct image is its own group."""
+    name_regex: str = ""
+    """Regular expression searched in an image's path, for the format names: `(?P<label>...)` is the class, and any
+    other named group a number to predict, as in `(?P<weight>[0-9]+)g`; the names group, split and origin have the same
+    meaning as the columns of a table."""
     sequence_block: Annotated[int, Field(ge=1), Unit("images")] = 1
     """Number of consecutive images (by the last number in the name: slices, video frames) that the split keeps
     together. If no number is used twice, blocks follow the counter across folders and prefixes; otherwise each folder
@@ -110,6 +116,20 @@ class Ingest(Section):
     """Largest share of files that may be rejected, such as unreadable ones; above it, ingest fails."""
     max_megapixels: Annotated[float, Field(gt=0, le=178), Unit("10^6 pixels")] = 100.0
     """Size above which an image is rejected, checked before decoding."""
+
+    @field_validator("name_regex")
+    @classmethod
+    def _names_a_label(cls, value: str) -> str:
+        try:
+            names = set(re.compile(value).groupindex)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if value and not names - {"group", "split", "origin"}:
+            raise ValueError(
+                "names nothing to predict; put (?P<label>...) around the class, or (?P<NAME>...) around a number, as "
+                "in `^(?P<label>[a-z]+)_` or `_(?P<weight>[0-9]+)g`"
+            )
+        return value
 
     @field_validator("group_regex", "origin_regex")
     @classmethod

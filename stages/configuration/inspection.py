@@ -21,7 +21,7 @@ from stages.importers.sample import Sample, read_annotation
 LOOKED_AT = 64  # maximum number of images opened with their labels
 MOST_MEGAPIXELS = 400.0  # limit of opened megapixels, applied after FEWEST images
 FEWEST = 8
-WHOLE_LABELS = ("folders", "table", "arrays", "deeplabcut")
+WHOLE_LABELS = ("folders", "table", "arrays", "deeplabcut", "names")
 """Formats whose labels are known without opening images."""
 MOST_HEADERS, MOST_BYTES = 10_000, 2**29  # limits of reading image headers: files, bytes
 FAINT = 6  # 99th percentile of the channel difference in grey levels, up to which colours are faint
@@ -108,7 +108,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
     if not sides:
         first, why = next(iter(unusable.items()))
         raise UserError(f"none of {quantity(len(unusable), 'opened image')} can be used; {first}: {why}")
-    if reading.format in WHOLE_LABELS:
+    if reading.format in WHOLE_LABELS or annotations[0].labels is not None:
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
     labels = [(a.labels or ("",))[0] for a in annotations] if whole else []

@@ -130,6 +130,7 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     yield from chosen.asks
     yield from _ask_about_class_folders(chosen, rivals)
     yield from _ask_about_label_files(chosen)
+    yield from chosen.asks
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     yield from ask_about_few_groups(chosen)
@@ -146,7 +147,7 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     for ask in describe_odd_classes(facts.annotations):
         yield f"classes: {ask}"
     if reason := chosen.reasons.get("columns"):
-        yield f"ingest.columns: {reason}; is it required?"
+        yield f"ingest.columns: {reason}"
 
 
 def _ask_about_rivals(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> Iterator[str]:

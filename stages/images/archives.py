@@ -23,13 +23,13 @@ from stages.images.zip_names import decode_zip_names
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; refuse archive bombs before they fill the disk
 MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 LABEL_SUFFIXES = frozenset(
-    (*TABLE_SUFFIXES, ".tsv", ".json", ".jsonl", ".geojson", ".xml", ".txt", ".h5", ".xlsx", ".xls")
+    (*TABLE_SUFFIXES, ".json", ".jsonl", ".geojson", ".xml", ".txt", ".h5", ".xlsx", ".xls", ".xlsm", ".ods")
 )
 """Suffixes of files that may contain labels."""
 DOCUMENT_SUFFIXES = frozenset(
-    ".md .rst .html .htm .pdf .doc .docx .ods .log .ini .cfg .toml .yaml .yml .py .ipynb .sh .mat .pkl .pickle".split()
+    ".md .rst .html .htm .pdf .doc .docx .log .ini .cfg .toml .yaml .yml .py .ipynb .sh .mat .pkl .pickle".split()
 )
 """Suffixes of further files that are not images."""
 NOTES = re.compile(r"(?i)readme|licen[cs]e|copying|changelog|source|requirements")

@@ -20,6 +20,7 @@ from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
 from stages.importers.file_selection import select_files, unless_deselected
 from stages.importers.folders import import_folders
+from stages.importers.names import import_names
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
 from stages.importers.table import import_table
@@ -48,6 +49,7 @@ IMPORTERS: dict[str, Callable[[SourceFiles, str, Ingest, bool], ImportResult]] =
     "arrays": import_arrays,
     "pairs": import_pairs,
     "folders": import_folders,
+    "names": import_names,
 }
 """Importer by label format: (files, name of the file that is `ingest.inside` or "", params, has_split) -> result.
 

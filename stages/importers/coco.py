@@ -1,4 +1,4 @@
-"""Import COCO JSON files: boxes, polygons, run-length masks and key points."""
+"""Import COCO JSON files: boxes, polygons, run-length masks, key points, and classes of whole images."""
 
 import json
 from collections import Counter, defaultdict
@@ -17,10 +17,19 @@ from stages.images.polygons import is_coordinate, rasterize_polygons
 from stages.importers.coco_masks import decode_coco_mask
 from stages.importers.image_paths import ImageFinder
 from stages.importers.label_files_of_splits import files_of_pattern, files_of_split, split_in_name
-from stages.importers.sample import ImportResult, Sample, read_label_file, split_from_path, unlabelled_samples
+from stages.importers.sample import (
+    ImportResult,
+    Sample,
+    fixed_annotation,
+    read_label_file,
+    split_from_path,
+    unlabelled_samples,
+)
 
 Json = dict[str, Any]
 MAX_LISTED = 3  # files that a message names
+GROUP_KEYS = ("location", "seq_id")
+"""Keys of an image in files of camera traps that identify its place or sequence; the first that all images have."""
 MAX_CROWD_SHARE = 0.5  # share of crowds among the objects above which `iscrowd` cannot mean groups of objects
 
 
@@ -53,6 +62,7 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 
     The `file_name` of an image is its path in the source, or leads to exactly one file (`ImageFinder`). Without `name`,
     all files that match the pattern `ingest.targets` are read, such as one per split.
+    If no annotation has a box, a mask or key points, as in files of camera traps, they are classes of whole images.
 
     Args:
         files: files of the source by path.
@@ -77,6 +87,7 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             "ingest.inside, or export it again with the annotations"
         )
     has_points = any(annotation.get("keypoints") for annotation in annotations)
+    are_classes = all(are_classes_of_images(one.content) for one in parsed)
     samples: dict[str, Sample] = {}
     rejected: list[Rejection] = []
     listed: set[str] = set()
@@ -94,17 +105,40 @@ def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
             elif not one.content["annotations"]:
                 rejected.append(Rejection(path, f"{one.name} lists it without any annotation", is_unused=True))
             else:
-                samples[path] = _to_sample(files, path, one, image, has_points, ingest)
+                try:
+                    samples[path] = _to_sample(files, path, one, image, has_points, are_classes, ingest)
+                except Unreadable as error:
+                    rejected.append(Rejection(path, str(error)))
     others = _unlisted(files, listed, names)
     negatives, unlisted = unlabelled_samples(files, others, ingest)
     return [*samples.values(), *negatives], rejected + unlisted
 
 
-def _to_sample(files: SourceFiles, path: str, file: _CocoFile, image: Json, has_points: bool, ingest: Ingest) -> Sample:
-    entries = file.annotations_of.get(image["id"], [])
-    annotate = partial(_annotate, entries, file.categories, file.name, has_points, ingest.crowd == "ignore")
-    split = file.split or split_from_path(path)
+def _to_sample(
+    files: SourceFiles, path: str, file: _CocoFile, image: Json, has_points: bool, are_classes: bool, ingest: Ingest
+) -> Sample:
+    """Return the sample of an image.
+
+    Args:
+        files: files of the source by path.
+        path: path of the image.
+        file: COCO file that lists it.
+        image: its entry.
+        has_points: whether annotations are key points.
+        are_classes: whether annotations are classes of whole images.
+        ingest: params of the source.
+
+    Raises:
+        Unreadable: an annotation of a class is invalid.
+    """
+    entries, split = file.annotations_of.get(image["id"], []), file.split or split_from_path(path)
     group = _group(image, ingest.coco_group, file.name) if ingest.coco_group else None
+    if are_classes:
+        if group is None and (key := find_group_key(file.content)):
+            group = str(image[key])
+        annotation = _class_names(entries, file.categories, file.name)
+        return Sample(path, fixed_annotation(annotation), group, split, files[path])
+    annotate = partial(_annotate, entries, file.categories, file.name, has_points, ingest.crowd == "ignore")
     return Sample(path, annotate, group, split, files[path], labelled_size=partial(_size, image))
 
 
@@ -128,6 +162,40 @@ def marks_most_as_crowd(data: Json) -> bool:
     """Return whether a COCO file marks most objects as crowds, as tools do that set `iscrowd` for every mask."""
     marked = [bool(entry.get("iscrowd")) for entry in data["annotations"] if isinstance(entry, dict)]
     return sum(marked) > MAX_CROWD_SHARE * len(marked)
+
+
+def are_classes_of_images(data: Json) -> bool:
+    """Return whether no annotation of a COCO file describes a part of an image."""
+    parts = ("bbox", "segmentation", "keypoints")
+    return bool(data["annotations"]) and not any(
+        isinstance(entry, dict) and any(entry.get(part) for part in parts) for entry in data["annotations"]
+    )
+
+
+def find_group_key(data: Json) -> str | None:
+    """Return the key that identifies the place or sequence of every image; None if there is none."""
+    return next((key for key in GROUP_KEYS if all(image.get(key) not in (None, "") for image in data["images"])), None)
+
+
+def _class_names(annotations: list[Json], categories: dict[Any, Json], name: str) -> Annotation:
+    """Return the classes of a whole image.
+
+    Args:
+        annotations: its entries in `annotations`.
+        categories: categories by id.
+        name: path of the file, for the error messages.
+    """
+    if not annotations:
+        raise Unreadable(f"{name}: no annotation gives the class of this image")
+    for entry in annotations:
+        _check_category(entry, categories, f"{name}, annotation {entry['id']}")
+    return Annotation(labels=tuple(sorted({str(categories[entry["category_id"]]["name"]) for entry in annotations})))
+
+
+def _check_category(entry: Json, categories: dict[Any, Json], where: str) -> None:
+    category = entry.get("category_id")
+    if not isinstance(category, int | float | str) or category not in categories:
+        raise Unreadable(f"{where}: category {category!r} is not in `categories`")
 
 
 def _parse(content: bytes, name: str) -> Json:
@@ -207,9 +275,7 @@ def _annotate(
     """
     named = [(entry, f"{name}, annotation {entry['id']}") for entry in annotations]
     for entry, where in named:
-        category = entry.get("category_id")
-        if not isinstance(category, int | float | str) or category not in categories:
-            raise Unreadable(f"{where}: category {category!r} is not in `categories`")
+        _check_category(entry, categories, where)
     if has_points and not named and len(categories) == 1:
         (category,) = categories.values()
         return Annotation(points=dict.fromkeys(_point_names(category, f"{name}, category {category['id']}")))

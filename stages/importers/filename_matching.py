@@ -138,7 +138,9 @@ def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
     """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
     if not {image for image, _ in pairing.files}.isdisjoint(image for image, _ in other.files):
         return False
-    image_of = {target: image for image, target in other.files}
+    image_of = {
+        target: image for (image, _), paths in zip(other.files, other.targets_of, strict=True) for target in paths
+    }
     shared = [(image, image_of[target], target) for image, target in pairing.files if target in image_of]
     return bool(shared) and all(_depth(image, target) > _depth(far, target) for image, far, target in shared)
 

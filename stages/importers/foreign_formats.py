@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,7 +12,10 @@ from stages.images.archives import ARCHIVE_SUFFIXES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 
 MAX_NAMED = 3  # files or keys that a sentence names
+SPREADSHEETS = frozenset((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"))
 MAX_READ = 20  # files per folder and suffix that are read; the files of one folder have one format
+MAX_TEXT = 4000  # bytes of a text file that are searched
+EXPORT = "a spreadsheet is not imported; export the sheet with the labels as CSV in UTF-8"
 CONVERT = "is not imported; export the labels from the tool as COCO, Pascal VOC or YOLO"
 PACKED = (*ARCHIVE_SUFFIXES, ".7z", ".rar")
 NUMBER = r"[-+]?\d+(\.\d*)?"
@@ -29,9 +33,12 @@ def describe_foreign_files(files: SourceFiles) -> list[str]:
     Args:
         files: files of the source by path.
     """
+    sheets = [path for path in files if PurePosixPath(path).suffix.lower() in SPREADSHEETS]
     return [
         *_describe_archives(files),
+        *(f"{path}: {EXPORT}" for path in sheets),
         *_describe_tools(files),
+        *_describe_lists(files),
         *_describe_rotated_boxes(files),
         *_describe_unknown_json(files),
     ]
@@ -53,6 +60,23 @@ def _describe_tools(files: SourceFiles) -> list[str]:
         if tool:
             found[tool].append(path)
     return [f"{paths[0]}: the format of {tool} {CONVERT}" for tool, paths in found.items()]
+
+
+def _describe_lists(files: SourceFiles) -> Iterator[str]:
+    """Yield text files whose lines are paths of images with labels, which are tables without a header."""
+    names = {PurePosixPath(path).name for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    texts = [path for path in files if path.lower().endswith(".txt")]
+    for path in texts if len(texts) <= MAX_READ else ():  # more are label files of single images
+        try:
+            lines = files[path]()[:MAX_TEXT].decode("utf-8-sig", errors="replace").splitlines()[:MAX_READ]
+        except (OSError, Unreadable):  # candidates that read the file report this
+            continue
+        rows = [re.split(r"[\s,;]+", line.strip()) for line in lines[:-1] if line.strip()]
+        if rows and all(len(row) > 1 and PurePosixPath(row[0]).name in names for row in rows):
+            yield (
+                f"{path}: the lines contain paths of images with labels ({lines[0][:60]}), which is not imported from "
+                "a text file; save it as CSV with a first row such as path,label"
+            )
 
 
 def _describe_archives(files: SourceFiles) -> list[str]:

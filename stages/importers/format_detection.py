@@ -20,7 +20,7 @@ from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, Sour
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import IMPORTERS, SEVERAL_FILES, Sample, select_inside
 from stages.importers.class_folder_checks import FolderDoubt, examine_class_folders, read_image_lists
-from stages.importers.coco import marks_most_as_crowd
+from stages.importers.coco import are_classes_of_images, find_group_key, marks_most_as_crowd
 from stages.importers.coco_groups import propose_group_key
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
@@ -31,12 +31,19 @@ from stages.importers.filename_matching import (
     inspected_pairings,
     marks_unknown,
 )
+from stages.importers.folder_levels import find_class_level
 from stages.importers.foreign_formats import describe_foreign_files
-from stages.importers.foreign_tables import describe_foreign_table
+from stages.importers.foreign_tables import (
+    describe_foreign_table,
+    describe_missing_images,
+    describe_missing_labels,
+    describe_run_lengths,
+)
 from stages.importers.image_paths import ImageFinder
 from stages.importers.label_files_of_splits import group_by_split
 from stages.importers.label_image_files import LabelImageFiles, read_values
 from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
+from stages.importers.name_fields import describe_fields, find_class_in_names, find_numbers_in_names, has_role_words
 from stages.importers.redundant_files import find_redundant_files
 from stages.importers.sample import SPLIT_WORDS, ImportResult, read_label_file
 from stages.importers.side_by_side import (
@@ -49,13 +56,12 @@ from stages.importers.side_by_side import (
 )
 from stages.importers.sidecar_files import NO_TARGET
 from stages.importers.table import read_table
-from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
+from stages.importers.table_columns import NO_COLUMNS, find_folder_column, find_path_column, infer_columns
 from stages.importers.target_choice import Target, Verdict, judge_targets
 from stages.importers.voc import find_pairs
 from stages.importers.yolo import find_label_files
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
-MAX_CELLS = 10  # columns or cells that a message lists
 MAX_LISTED = 3  # files that a reason names
 MAX_DECODED = 200  # masks that are kept in memory
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
@@ -64,10 +70,11 @@ DATA_FOLDERS = frozenset(
     "segmentation segmentations segmentationclass segmentationobject noisy clean input output".split()
 )
 """Folder names that denote the role of files, not classes."""
+IMAGE_FOLDERS = frozenset("image images img imgs jpegimages input".split())
 SOURCE_DEFAULTS: dict[str, Any] = {
-    "files": [], "images": "", "targets": "", "mask_values": {}, "ignore_values": [], "group_regex": "",
-    "sequence_block": 1, "coco_group": "", "unlabelled": "reject", "overlaps": "reject", "crowd": "ignore",
-    "columns": NO_COLUMNS,
+    "files": [], "images": "", "targets": "", "name_regex": "", "mask_values": {}, "ignore_values": [],
+    "group_regex": "", "sequence_block": 1, "coco_group": "", "unlabelled": "reject", "overlaps": "reject",
+    "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 CHOICE_OF_INPUT = (
@@ -92,14 +99,14 @@ class FormatCandidate:
     """Values that differ from `SOURCE_DEFAULTS`, by key."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Reason by key of `ingest`, for example `targets` or `columns.group`."""
+    asks: tuple[str, ...] = ()
+    """Questions about this interpretation, each beginning with the key of the params."""
     has_split: bool = False
     """Whether the source defines all three splits."""
     targets: frozenset[str] = frozenset()
     """Sidecar files that contain the labels."""
     doubt: str = ""
     """Reason why other target files of the same images are the annotation; empty if there is none."""
-    asks: tuple[str, ...] = ()
-    """Questions about the files that contain the labels."""
     samples: tuple[Sample, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     unused: tuple[Rejection, ...] = ()
@@ -131,7 +138,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
     files, _ = select_files(files, [f"!{pattern}" for pattern in redundant])
     successful: list[FormatCandidate] = []
     failures = describe_foreign_files(files)
-    inspected = inspected_pairings(files)
+    inspected = _without_measured_objects(files, inspected_pairings(files))
     examine = partial(examine_class_folders, files, versions=find_versions(inspected), lists=read_image_lists(files))
     for candidate in _candidates(files, inspected, failures):
         try:
@@ -139,6 +146,8 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
                 successful.append(found)
         except IMPORT_ERRORS as error:
             failures.append(f"{candidate.format} in {candidate.inside or 'the source'}: {_reason(error)}")
+    if not successful and (fields := describe_fields(_images(files))):
+        failures.insert(1, fields)
     widest = max((candidate.coverage for candidate in successful if not candidate.is_doubtful), default=0)
 
     def order(candidate: FormatCandidate) -> tuple[bool, bool, bool, int, int, bool, int, int]:
@@ -243,25 +252,31 @@ def _without_unlabelled(
 
 def _reason(error: Exception) -> str:
     """Return the message of an exception; with its type if the message alone does not explain it."""
-    unexplained = isinstance(error, RecursionError | TypeError | KeyError | json.JSONDecodeError)
+    unexplained = not str(error) or isinstance(error, RecursionError | TypeError | KeyError | json.JSONDecodeError)
     return f"cannot be read ({type(error).__name__}: {error})" if unexplained else str(error)
 
 
 def _examine(
     found: FormatCandidate, examine: Callable[[dict[str, str]], FolderDoubt], failures: list[str]
 ) -> FormatCandidate | None:
-    """Return a candidate with the question that it raises; None, with the reason in `failures`, if it is refused."""
-    if found.format != "folders":
+    """Return a candidate with the question that it raises; None, with the reason in `failures`, if it is refused.
+
+    Labels in names are always a question, so that any doubt is a reason to refuse them.
+    """
+    if found.format not in ("folders", "names"):
         return found
     label_of = {
         f"{found.inside}/{sample.path}".removeprefix("/"): label
         for sample in found.samples
         for label in sample.annotate(1, 1).labels or ()
     }
+    if not label_of:
+        return found  # numbers
     doubt = examine(label_of)
-    if doubt.refusal:
-        if doubt.refusal not in failures:
-            failures.insert(0, doubt.refusal)
+    refusal = doubt.refusal or (doubt.question if found.format == "names" else "")
+    if refusal:
+        if refusal not in failures:
+            failures.insert(0, refusal)
         return None
     return replace(found, question=doubt.question)
 
@@ -282,6 +297,7 @@ def _candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -
     yield from _from_pairings(files, inspected, failures)
     masks = [pairing for pairing, found in inspected if _is_readable(files, pairing, found) and found.format != "pairs"]
     yield from _from_class_folders(files, masks, failures)
+    yield from _from_names(_images(files))
 
 
 def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
@@ -325,6 +341,14 @@ def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]
     failures[:0] = refused.values()
 
 
+def _without_measured_objects(files: SourceFiles, inspected: Inspected) -> Inspected:
+    """Return the pairings, of which none are image pairs if a measured number in the names makes them one object."""
+    if not (measured := find_numbers_in_names(_images(files))):
+        return inspected
+    views = TargetInspection("", f"{measured.reason}, so that these are several images of one object", {})
+    return [(pairing, views if found.format == "pairs" else found) for pairing, found in inspected]
+
+
 def _is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> bool:
     """Return whether the targets have a known format, and belong to no other image."""
     return bool(found.format) and not (pairing.several and _target_of_another_image(pairing, files))
@@ -333,6 +357,20 @@ def _is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspecti
 def _explain(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> str:
     other = _target_of_another_image(pairing, files) if found.format else ""
     return f"{other} has the name of another image, to which it belongs" if other else found.reason
+
+
+def _images(files: SourceFiles) -> list[str]:
+    return [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _from_names(images: list[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidate of labels in the names of the images, unless some of the images are masks or the like."""
+    if has_role_words(images, DATA_FOLDERS - IMAGE_FOLDERS):
+        return
+    found = find_numbers_in_names(images) or find_class_in_names(images)
+    if found is not None:
+        changes, reasons = {"name_regex": found.regex}, {"name_regex": found.reason}
+        yield FormatCandidate("names", "", found.reason, changes, reasons, asks=(found.question,))
 
 
 def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
@@ -349,7 +387,12 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             key, why = propose_group_key(content)
             if key:
                 changes, reasons = {**changes, "coco_group": key}, {**reasons, "coco_group": why}
-            yield FormatCandidate("coco", path, "the file lists images, annotations and categories", changes, reasons)
+            what = "the file lists images, annotations and categories"
+            if are_classes_of_images(content):
+                what = f"{what}; no annotation has a box or an outline: these are classes of whole images"
+                if not key and (key := find_group_key(content)):
+                    what = f"{what}; images with the same {key} form a group"
+            yield FormatCandidate("coco", path, what, changes, reasons)
     elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):
         yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")
     elif lower.endswith(TABLE_SUFFIXES):
@@ -360,23 +403,35 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     rows, decimal = read_table(read_label_file(files, path), path)
     part, _ = select_inside(files, path, Path())
     images = [name for name in part if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
-    place = find_path_column(rows, images)
-    if place is None:
+    if runs := describe_run_lengths(rows):
+        raise ValueError(runs)
+    if headers := [str(name) for name in rows if PurePosixPath(str(name)).suffix.lower() in IMAGE_SUFFIXES]:
         raise ValueError(
-            "no column contains paths of the images in at least half of its rows; the columns are "
-            + list_names(map(str, rows.columns), MAX_CELLS)
-            + (f", and the first row is {list_names(map(str, rows.iloc[0]), MAX_CELLS)}" if len(rows) else "")
+            f"the first row contains the path of an image ({headers[0]}) instead of names of columns; add a first row "
+            "such as path,label"
         )
-    column, folder = place
+    place, folders = find_path_column(rows, images), find_folder_column(rows, images)
+    if place is None and folders is None:
+        raise ValueError(describe_missing_images(rows, images))
+    column, folder = place or folders  # type: ignore[misc]  # one of them is given
     if layout := describe_foreign_table(rows, column, decimal):
         raise ValueError(layout)
     columns, reasons = infer_columns(rows.drop(columns=column), decimal)
     if not (columns["label"] or columns["scalars"] or columns["points"]):
-        raise ValueError(
-            f"the column {column} contains paths of images, but no other column contains classes, numbers or points"
-        )
+        raise ValueError(describe_missing_labels(rows, column, decimal))
     changes: dict[str, Any] = {"columns": columns | {"path": column, "folder": folder}}
     written = [f"{folder}/{cell}".removeprefix("/") for cell in rows[column]]
+    if place is None:
+        label = columns["label"]
+        if label is not None and rows[label].nunique() > len(rows) / 2:
+            raise ValueError(f"the column {column} contains folders of images, but nearly each has its own {label}")
+        why = f"the column {column} contains folders of images, each of which is a group"
+        folders_asked = (
+            f"ingest.inside: each row of {path} is about a folder, such as {rows[column].iloc[0]}: if the folders are "
+            "the classes themselves, choose --format folders"
+        )
+        yield FormatCandidate("table", path, why, changes, reasons, asks=(folders_asked,))
+        return
     found, _ = ImageFinder(part).find_all(written)
     paths = [found.get(cell, cell) for cell in written]
     listed = {*paths, path, PurePosixPath(path).name}
@@ -543,6 +598,8 @@ def _from_class_folders(files: SourceFiles, masks: list[FilePairing], failures: 
     unpaired = find_unpaired_masks(files, named)
     named |= unpaired
     roles = DATA_FOLDERS | _separating_folders(masks)
+    if not masks:
+        yield from _from_class_level(_images(files), roles)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, set[str]] = defaultdict(set)
     for path in files:
@@ -596,6 +653,19 @@ def _without_unpaired(
         return {}, {}, (f"{seen}, and no pattern separates them from the images; move them to a folder of their own",)
     ask = f"ingest.targets: {seen}, and left out: are they images of a class?"
     return {"targets": pattern}, {"targets": f"{seen}, and left out"}, (ask,)
+
+
+def _from_class_level(images: list[str], roles: frozenset[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidate in which a level of nested folders names the class."""
+    found = find_class_level(images, roles)
+    if found is not None:
+        tops = {path.removeprefix(f"{found.inside}/").split("/")[0].lower() for path in images}
+        has_split = {SPLIT_WORDS.get(top) for top in tops} == {*SPLIT_WORDS.values()}
+        reasons = {"images": found.reason}
+        asks = (f"ingest.images: {found.question}",) if found.question else ()
+        yield FormatCandidate(
+            *("folders", found.inside, found.reason, {"images": found.pattern}, reasons), has_split=has_split, asks=asks
+        )
 
 
 def _separating_folders(masks: list[FilePairing]) -> set[str]:

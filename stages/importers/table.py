@@ -4,7 +4,10 @@ import io
 import math
 import re
 import warnings
+from collections import defaultdict
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +17,7 @@ from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
 from stages.dataset.annotations import Annotation
 from stages.images.archives import TABLE_SUFFIXES, Rejection, SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
 from stages.importers.image_paths import ImageFinder
 from stages.importers.path_patterns import compile_pattern
@@ -35,6 +39,8 @@ class Table(NamedTuple):
 def import_table(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import a table with one row per image; `ingest.images` restricts both the files and the rows to matching paths.
 
+    A row whose path is a folder applies to all images below it, whose group is the folder unless a
+    column names another.
     Images that the table does not list are not used, so that a table may select a part of the images.
 
     Args:
@@ -58,6 +64,7 @@ def _import_one(files: SourceFiles, name: str, ingest: Ingest) -> ImportResult:
     """Import one table."""
     columns, table = ingest.columns, read_table(read_label_file(files, name), name)
     _check_columns(columns, table, name)
+    table, folder_of = _expand_folders(table, columns, files)
     pattern = compile_pattern(ingest.images, "ingest.images") if ingest.images else None
     samples, rejected = [], []
     seen: set[str] = set()
@@ -70,7 +77,8 @@ def _import_one(files: SourceFiles, name: str, ingest: Ingest) -> ImportResult:
         try:
             if wanted in failed:
                 raise ValueError(failed[wanted])
-            samples.append(_to_sample(path, cells, columns, table.decimal, files, seen))
+            sample = _to_sample(path, cells, columns, table.decimal, files, seen)
+            samples.append(replace(sample, group=sample.group or folder_of.get(path)))
         except ValueError as error:
             place = f"row {number + 1}" if name.lower().endswith(".parquet") else f"line {number + 2}"
             rejected.append(Rejection(path, f"{name} {place}: {error}"))
@@ -79,6 +87,29 @@ def _import_one(files: SourceFiles, name: str, ingest: Ingest) -> ImportResult:
     return samples, rejected + [
         Rejection(n, f"is not listed in {name}", is_unused=True) for n in candidates if n not in seen
     ]
+
+
+def _expand_folders(table: Table, columns: Columns, files: SourceFiles) -> tuple[Table, dict[str, str]]:
+    """Replace each row whose path is a folder by one row per image below it.
+
+    Returns:
+        the table, and the folder by path of these images.
+    """
+    below: dict[str, list[str]] = defaultdict(list)
+    for path in files:
+        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+            for parent in PurePosixPath(path).parents[:-1]:
+                below[str(parent)].append(path)
+    start = f"{columns.folder.strip('/')}/".removeprefix("/")
+    paths, folder_of = list[list[str]](), dict[str, str]()
+    for cell in table.rows[columns.path]:
+        folder = _join(columns.folder, cell).rstrip("/")
+        images = below.get(folder, []) if cell.strip("./") else []
+        folder_of |= dict.fromkeys(images, folder)
+        paths.append([image.removeprefix(start) for image in images] or [cell])
+    if not folder_of:
+        return table, {}
+    return table._replace(rows=table.rows.assign(**{columns.path: paths}).explode(columns.path)), folder_of
 
 
 def _join(folder: str, cell: str) -> str:

@@ -98,7 +98,7 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
             merged(REGRESSION, {"ingest": {"format": "folders"}}),
             "requires labels of the kind scalars or mask or shapes",
         ),
-        ({"ingest": DATA | {"format": "coco"}}, "requires labels of the kind labels, but ingest.format: coco gives"),
+        ({"ingest": DATA | {"format": "voc"}}, "requires labels of the kind labels, but ingest.format: voc gives"),
         (
             merged(REGRESSION, {"task": {"target": "area"}, "ingest": {"format": "voc"}}),
             "task.target: area requires labels of the kind mask or shapes, but ingest.format: voc gives boxes",

@@ -270,7 +270,7 @@ def test_masks_are_detected_despite_one_invalid_pair(propose: Propose, workspace
     [
         (noise_images("img/a/{}.png", "img/b/{}.png", count=12) | noise_images("docs/x.png", count=1),
          "folders", "img"),
-        (noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png"), "folders", "train"),
+        (noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png"), "folders", ""),
         (noise_images("train/images/{}.png", "valid/images/v{}.png")
          | {f"{prefix}{n}.txt": "0 .5 .5 .2 .2" for n in range(6) for prefix in ("train/labels/", "valid/labels/v")}
          | {"data.yaml": "names: [cell]"}, "yolo", ""),
@@ -287,10 +287,10 @@ def test_folder_of_the_data_set_is_found(
 
 
 def test_unused_images_are_reported(propose: Propose, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files = noise_images("train/a/{}.png", "train/b/{}.png", "val/a/{}.png", "val/b/{}.png")
-    propose(write(workspace / "source", files | {"train/LICENSE": "free"}))
+    files = noise_images("img/a/{}.png", "img/b/{}.png", count=24) | noise_images("docs/{}.png", count=2)
+    propose(write(workspace / "source", files | {"img/LICENSE": "free"}))
     output = capsys.readouterr().out
-    assert "12 images are elsewhere in the source (such as val/a/0.png)" in output
+    assert "2 images are elsewhere in the source (such as docs/0.png)" in output
     assert "1 file is not used (LICENSE: is not an image)" in output and "will be rejected" not in output
 
 

@@ -230,7 +230,7 @@ def test_a_folder_per_patch_with_a_file_per_band_is_refused(params: Params) -> N
 
 
 @pytest.mark.parametrize("table", [True, False])
-def test_numbered_folders_of_few_images_are_refused_by_a_table_of_them_or_asked(table: bool, params: Params) -> None:
+def test_numbered_folders_of_few_images_are_labelled_by_a_table_of_them_or_asked(table: bool, params: Params) -> None:
     files: Files = {f"w/field_{n // 3:04}/{n:05}.png": stored(scene(n)) for n in range(10 * 3)}
     if table:
         files["fields.csv"] = "field,crop\n" + "".join(
@@ -238,7 +238,7 @@ def test_numbered_folders_of_few_images_are_refused_by_a_table_of_them_or_asked(
         )
     found, failures = detect(params, files)
     if table:
-        assert not found
+        assert [one.format for one in found] == ["table"]
         assert "fields.csv has a row for each in the column field" in failures[0]
     else:
         assert found[0].question.startswith("the 10 folders field_0000, field_0001, field_0002 and 7 more have about 3")
@@ -276,7 +276,8 @@ def test_a_text_list_that_agrees_with_the_folders_or_has_no_labels_is_no_reason(
     rows = [(folder, f"{folder}{n}", index) for index, folder in enumerate(CLASSES) for n in range(COUNT)]
     files: Files = {f"{folder}/{n}.png": stored(scene(i)) for i, (folder, n, _) in enumerate(rows)}
     files["train.txt"] = "\n".join(line.format(folder=folder, n=n, index=index) for folder, n, index in rows)
-    assert [one.format for one in detect(params, files)[0]] == ["folders"]
+    found, _ = detect(params, files)
+    assert found[0].format == "folders" and not found[0].question
 
 
 @pytest.mark.parametrize("copy", ["ripe - Copy", "ripe (1)", "ripe_copy"])
