@@ -13,6 +13,7 @@ from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers.csv_text import decode_csv
+from stages.importers.redundant_files import COPY
 from stages.importers.sample import read_label_file
 from stages.importers.side_by_side import SceneVersions
 
@@ -56,6 +57,11 @@ def examine_class_folders(
     doubt = _are_versions(label_of, versions)
     if doubt.refusal or doubt.question:
         return doubt
+    if copies := [name for name in folders if (bare := COPY.sub("", name)) != name and bare in folders]:
+        return FolderDoubt(
+            question=f"the folder {copies[0]} is named as a copy of {COPY.sub('', copies[0])}, but has other files: "
+            "are both one class? If so, move its files there, or leave it out by ingest.leave_out"
+        )
     sizes = Counter(label_of.values())
     median = int(np.median(list(sizes.values())))
     if len(folders) < MANY_FOLDERS or median > FEW_IMAGES or not _are_numbered(folders):
@@ -65,8 +71,7 @@ def examine_class_folders(
     if reason := _describes_each(files, label_of):
         return FolderDoubt(refusal=f"{about} are not classes: {reason}")
     return FolderDoubt(
-        question=f"{about} have about {quantity(median, 'image')} each and are numbered, as patients, objects or "
-        f"places "
+        question=f"{about} have about {quantity(median, 'image')} each and are numbered, as patients or objects "
         "are: are they classes, which a model is to recognize again? If not, they are groups, and the labels are "
         "elsewhere: write a table of path and class, with the folder in a column for ingest.columns.group"
     )

@@ -46,6 +46,7 @@ MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several 
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
+FEW_PIXELS = 1000  # pixels that usually suffice to show that an image has many colours
 MAX_COUNTED = 500  # masks whose values are counted
 DARK = 16  # grey level up to which a dot image counts as black; JPEG ringing stays below it
 MIN_CORRELATION_GAIN = 0.3  # correlation of paired images above that of unpaired images
@@ -550,7 +551,11 @@ def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
 
 def _has_few_colours(image: Array) -> bool:
     """Return whether a colour image has as few colours as a mask has classes."""
-    return image.ndim == 3 and len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) <= MAX_VALUES
+    if image.ndim != 3:
+        return False
+    pixels = image.reshape(-1, image.shape[2])
+    few = pixels[:: max(1, len(pixels) // FEW_PIXELS)]
+    return all(len(np.unique(some, axis=0)) <= MAX_VALUES for some in (few, pixels))
 
 
 def _has_one_region_per_value(level_HW: Array) -> bool:

@@ -77,6 +77,7 @@ SCENE = 0.9  # correlation from which two images certainly show one scene; unrel
 ROUGHER = 1.5  # ratio of the finest detail of two images from which one is a degraded version of the other
 SIDES = ("first", "second")
 CONSISTENT = 0.9  # share of the pairs in which the same side is degraded
+CROP = 512  # pixels: side of the middle part of an image whose fine detail is measured
 LOW_PASS = 2.0  # pixels: standard deviation of the Gaussian that separates content from the finest detail
 
 
@@ -229,7 +230,9 @@ def _correlate(one: Float[Array, " N"], other: Float[Array, " N"]) -> float:
 
 
 def _detail(grey_HW: Float[Array, "H W"]) -> float:
-    """Return the strength of the finest detail relative to the contrast of the content."""
+    """Return the strength of the finest detail relative to the contrast of the content, in the middle of an image."""
+    middle = tuple(slice(max(0, (side - CROP) // 2), (side + CROP) // 2) for side in grey_HW.shape)
+    grey_HW = grey_HW[middle]
     content_HW = ndimage.gaussian_filter(grey_HW, LOW_PASS)
     return max(float(np.median(np.abs(_fine(grey_HW)))), 1e-3) / max(float(content_HW.std()), 1.0)
 

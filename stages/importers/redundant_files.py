@@ -15,6 +15,7 @@ from stages.importers.path_patterns import compile_pattern
 
 COPY = re.compile(r"(?i)[ _-]*(\(\d+\)|copy( ?\(?\d+\)?)?|kopie( ?\(?\d+\)?)?|copia|copie)$")
 THUMBNAIL_WORDS = frozenset("thumb thumbs thumbnail thumbnails preview previews small tn icon icons".split())
+THUMBNAIL_NAMES = re.compile("(?i)" + "|".join(sorted(THUMBNAIL_WORDS)))
 OVERVIEW_WORDS = frozenset("preview overview sample samples example examples montage banner logo teaser cover".split())
 MOST_STRAY = 3  # images above the folders of images; more are data
 OPENED = 8  # files of a folder that are compared with their originals
@@ -45,24 +46,27 @@ def _is_plain(path: str) -> bool:
     return not any(sign in path for sign in PATTERN_SIGNS)
 
 
-def _copied_folders(files: SourceFiles, images: Iterable[str]) -> dict[str, str]:
+def _copied_folders(files: SourceFiles, images: list[str]) -> dict[str, str]:
     """Return the folders named as a copy of one beside them that has all of their files, with the reason."""
-    inside: dict[str, list[str]] = defaultdict(list)
-    for image in images:
-        for parent in PurePosixPath(image).parents:
-            inside[str(parent)].append(image)
     found: dict[str, str] = {}
-    for folder in sorted(inside, key=lambda name: (name.count("/"), name)):
-        path = PurePosixPath(folder)
-        bare = COPY.sub("", path.name)
-        original = str(path.with_name(bare)) if bare else folder
-        names = [name.removeprefix(f"{folder}/") for name in inside[folder]]
+    for folder in sorted(_folders(images), key=lambda name: (name.count("/"), name)):
+        above, _, own = folder.rpartition("/")
+        bare = COPY.sub("", own)
         is_inner = any(folder.startswith(f"{outer}/") for outer in found)
-        if original == folder or is_inner or not _is_plain(folder) or not _are_equal(files, names, folder, original):
+        if bare in ("", own) or is_inner or not _is_plain(folder):
             continue
-        copies = "1 file is a copy" if len(names) == 1 else f"{len(names):,} files are copies"
-        found[folder] = f"the {copies} of those of the same names in {original}"
+        original = f"{above}/{bare}".removeprefix("/")
+        names = [path.removeprefix(f"{folder}/") for path in images if path.startswith(f"{folder}/")]
+        if _are_equal(files, names, folder, original):
+            copies = "1 file is a copy" if len(names) == 1 else f"{len(names):,} files are copies"
+            found[folder] = f"the {copies} of those of the same names in {original}"
     return found
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Return all folders that contain files, directly or in folders below them; not the source itself."""
+    direct = {path.rpartition("/")[0] for path in paths}
+    return {str(folder) for one in direct for folder in (PurePosixPath(one), *PurePosixPath(one).parents)} - {"."}
 
 
 def _are_equal(files: SourceFiles, names: list[str], folder: str, original: str) -> bool:
@@ -82,11 +86,14 @@ def _some(paths: list[str]) -> list[str]:
 
 def _thumbnails(files: SourceFiles, images: list[str]) -> dict[str, str]:
     """Return patterns of smaller versions of images, by words in their folder or name, with the reason."""
+    named = [path for path in images if THUMBNAIL_NAMES.search(path)]
+    if not named:
+        return {}
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in images:
         by_stem[PurePosixPath(path).stem].append(path)
     original_of: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in images:
+    for path in named:
         pattern, stem = _thumbnail_pattern(path)
         candidates = [one for one in by_stem.get(stem, ()) if one != path and not _thumbnail_pattern(one)[0]]
         if pattern and candidates:
@@ -146,8 +153,9 @@ def _are_smaller(files: SourceFiles, originals: dict[str, str]) -> bool:
 
 def _overviews(images: list[str]) -> dict[str, str]:
     """Return single images above folders of images whose name denotes a preview of the data set, with the reason."""
-    below = {str(parent) for path in images for parent in PurePosixPath(path).parent.parents}
-    stray = [path for path in images if str(PurePosixPath(path).parent) in below]
+    folders = {path.rpartition("/")[0] for path in images}
+    above = {"", *_folders(folders)}  # as `_folders` takes its arguments for files
+    stray = [path for path in images if path.rpartition("/")[0] in above] if folders != {""} else []
     named = [path for path in stray if OVERVIEW_WORDS.intersection(words_of(PurePosixPath(path).stem))]
     reason = "by its name, it shows the data set, and it lies above the folders of images"
     return {path: reason for path in named if _is_plain(path)} if len(stray) <= MOST_STRAY else {}

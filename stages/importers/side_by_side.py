@@ -24,7 +24,7 @@ SUPPORTED = ("masks", "instances", "dots")
 
 @dataclass(frozen=True)
 class PairJudgement:
-    """Whether paired images are an input and its target."""
+    """Judgement about paired images: input and target, or not."""
 
     verdict: Verdict
     reason: str

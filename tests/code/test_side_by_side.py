@@ -272,7 +272,7 @@ def test_a_text_list_that_contradicts_the_folders_is_a_reason_to_refuse(line: st
 
 
 @pytest.mark.parametrize("line", ["{folder}/{n}.png {folder}", "{folder}/{n}.png {index}", "{folder}/{n}.png"])
-def test_a_text_list_that_agrees_with_the_folders_or_has_no_labels_is_no_reason(line: str, params: Params) -> None:
+def test_a_text_list_that_agrees_with_the_folders_or_has_no_labels_changes_nothing(line: str, params: Params) -> None:
     rows = [(folder, f"{folder}{n}", index) for index, folder in enumerate(CLASSES) for n in range(COUNT)]
     files: Files = {f"{folder}/{n}.png": stored(scene(i)) for i, (folder, n, _) in enumerate(rows)}
     files["train.txt"] = "\n".join(line.format(folder=folder, n=n, index=index) for folder, n, index in rows)
@@ -296,6 +296,15 @@ def test_copied_folders_are_left_out(copy: str, part: int, workspace: Path, caps
     with open_source(workspace / "s", proposed, False) as (samples, refused):
         assert len(samples) == 4 * COUNT and {one.path.split("/")[0] for one in samples} == set(CLASSES)
         assert {one.is_unused for one in refused} == {True}
+
+
+def test_a_folder_named_as_a_copy_with_other_files_is_a_question(params: Params) -> None:
+    files: Files = {
+        f"{kind}/{n}.png": stored(scene(len(kind) * 20 + n)) for kind in (*CLASSES, "ripe (1)") for n in range(9)
+    }
+    best = detect(params, files)[0][0]
+    assert best.format == "folders"
+    assert best.question.startswith("the folder ripe (1) is named as a copy of ripe, but has other files")
 
 
 @pytest.mark.parametrize("name", ["thumbs/{n}_thumb.png", "thumbs/{n}.png", "{n}_small.png"])
