@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from stages.configuration.name_parts import DAY, NAME, NamePart, divide, find_parts
 from stages.core.plurals import quantity
 from stages.dataset.counters import NUMBER, SCOPES
-from stages.importers.sample import Sample
+from stages.importers.sample import Sample, split_from_path
 from stages.importers.sequence_blocks import block_scope, group_blocks
 
 WORDS = (
@@ -75,10 +75,10 @@ def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Cand
     """
     if len(paths) < FEWEST_IMAGES:
         return
-    seen = set()
+    seen, splits = set(), [split_from_path(path) for path in paths]
     for word, part in (*_parts_with_words(paths), *(("", part) for part in find_parts(paths))):
         division = divide(part.keys)
-        if division in seen or not _is_plausible(division, labels):
+        if division in seen or not _is_plausible(division, labels, splits):
             continue
         seen.add(division)
         few = _endings(part, paths)
@@ -116,17 +116,25 @@ def _endings(part: NamePart, paths: Sequence[str]) -> set[str]:
     return set()
 
 
-def _is_plausible(division: Sequence[int], labels: Sequence[str]) -> bool:
-    """Return True if there are groups of several images, and they are neither classes nor counters of classes."""
+def _is_plausible(division: Sequence[int], labels: Sequence[str], splits: Sequence[str | None]) -> bool:
+    """Return True if there are groups of several images that are neither classes (of a split) nor counters of classes.
+
+    Args:
+        division: number of the group of each image.
+        labels: class of each image, or ''.
+        splits: split that a folder of each image names.
+    """
     sizes = Counter(division)
     together = sum(size for size in sizes.values() if size > 1) / len(division)
     if len(sizes) < FEWEST_GROUPS or together < SOMETIMES or max(sizes.values()) > MOST_IN_ONE * len(division):
         return False
     of_label: dict[str, set[int]] = defaultdict(set)
-    for number, label in zip(division, labels, strict=True):
+    of_class_and_split: dict[tuple[str, str | None], set[int]] = defaultdict(set)
+    for number, label, split in zip(division, labels, splits, strict=True):
         of_label[label].add(number)
+        of_class_and_split[label, split].add(number)
     counts_each_class = sum(map(len, of_label.values())) == len(division) and len(of_label) > 1
-    return any(len(groups) > 1 for groups in of_label.values()) and not counts_each_class
+    return any(len(groups) > 1 for groups in of_class_and_split.values()) and not counts_each_class
 
 
 def find_sequences(paths: Sequence[str], scope: str = "") -> list[list[tuple[int, int]]]:

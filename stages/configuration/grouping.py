@@ -179,7 +179,11 @@ def _detect_blocks(
     reach, block = (faded or RUN) - 1, steps * gap
     asks = [
         ask_about_borders(
-            items[place].path, items[next_place].path, len(series), min(1.0, 2 * reach / steps), reach * gap
+            items[place].path,
+            items[next_place].path,
+            len(series),
+            min(1.0, 2 * reach / steps),
+            min(reach, steps // 2) * gap,
         )
         for (number, place), (next_number, next_place) in pairwise(longest)
         if number // block < next_number // block

@@ -7,7 +7,7 @@ from stages.core.plurals import quantity
 Json = dict[str, Any]
 NAMES = frozenset(
     "location locations site camera station place plot video film movie clip sequence seq scene session patient "
-    "subject animal individual donor slide series group document plant tree burst".split()
+    "subject animal individual donor slide series group document plant tree".split()
 )
 """Words in the names of such keys."""
 NOT_GROUPS = frozenset("frame num number index count width height x y".split())

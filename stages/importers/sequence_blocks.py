@@ -41,14 +41,14 @@ def ask_about_borders(one: str, other: str, series: int, share: float, guard: in
         other: path of the first image of the next block.
         series: number of series, such as films and stacks.
         share: share of the images that resemble an image of another block.
-        guard: value of `split.guard` that leaves out the training images that resemble a held-out image.
+        guard: suggested value of `split.guard`.
     """
     which = "one film or stack" if series == 1 else f"{series} films or stacks"
     return (
         f"the blocks are parts of {which}: {one} and {other} are consecutive, but may be in training and validation, "
         f"and {share:.0%} of the images have a similar one in another block. Scores for new films or stacks require "
-        f"several of them, each as one group; `split.guard: {guard}` leaves out training images that are so near to "
-        "validation and test images, if enough remain: is a score for other parts of the same one sufficient?"
+        f"several of them, each as one group; `split.guard: {guard}` leaves out the training images within {guard} of "
+        "validation and test images: is a score for other parts of the same one sufficient?"
     )
 
 

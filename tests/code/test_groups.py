@@ -200,6 +200,13 @@ def test_independent_images_with_similar_names_are_not_grouped(names: list[str],
     assert (found.group, found.block) == ("", 1) and len(set(groups)) == len(names)
 
 
+def test_folders_of_classes_below_folders_of_splits_are_not_groups() -> None:
+    parts = ("train", "val", "test")
+    names = [f"{parts[n % 3]}/{'ab'[n // 3 % 2]}/{7919 * (n + 1) % 9973:x}-{n}.png" for n in range(96)]
+    found, _ = detect({name: picture(own=name) for name in names}, lambda path: path.split("/")[1], has_split=True)
+    assert not found.group and not any("may identify" in ask for ask in found.asks)
+
+
 def test_kinds_that_words_name_are_a_question() -> None:
     kinds = "beagle boxer collie husky poodle tabby siamese bengal".split()
     names = [f"{kind}_{n + 1}.jpg" for kind in kinds for n in range(12)]
