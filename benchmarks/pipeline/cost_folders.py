@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,7 +75,7 @@ def disc_mask(number: int, side: int) -> bytes:
     return encode((((y - row) ** 2 + (x - column) ** 2) < (side / 5) ** 2).astype(np.uint8))
 
 
-def encode(image: np.ndarray, suffix: str = "png") -> bytes:  # type: ignore[type-arg]  # any shape
+def encode(image: np.ndarray[Any, Any], suffix: str = "png") -> bytes:
     """Encode an image with a compression that is fast to write.
 
     Args:
