@@ -121,7 +121,8 @@ def test_hue_is_not_changed_where_grey_images_lose_the_class(cause: str, is_sign
         )
         images.append(np.asarray(image))
     rows = pd.DataFrame({"group": [str(i) for i in range(120)], "inner_height": 48, "inner_width": 48})
-    drop = measure_symmetries(_Store(np.stack(images), rows), class_N)["symmetry_score_drop"]
+    store: Any = _Store(np.stack(images), rows)
+    drop = measure_symmetries(store, class_N)["symmetry_score_drop"]
     assert (drop.get("grey", 0.0) > 0.5) == is_signal
     spec = TaskSpec("classification", "class", "label", labels=("a", "b"))
     data = AugmentationData(spec, {}, drop)
