@@ -48,7 +48,7 @@ def _thumbnail(cells: Array, skill: float, rows: pd.DataFrame) -> Finding:
         f"{skill:.2f} (0: chance, 1: perfect). A network should exceed this."
     )
     skills = _skills_of_parts(cells, rows)
-    row, column = np.unravel_index(int(skills.argmax()), skills.shape)
+    row, column = divmod(int(skills.argmax()), PARTS)
     best, median = float(skills.max()), float(np.median(skills))
     evidence = {"skill": skill, "skill_of_parts": skills.round(3).tolist()}
     if best < MIN_PART_SKILL:
