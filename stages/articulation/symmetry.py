@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 from sklearn.model_selection import GroupKFold
 
 from stages.dataset.pixel_store import PixelStore
-from stages.images.image_statistics import to_grey
+from stages.images.image_statistics import to_grey, to_uint8
 
 Array = np.ndarray[Any, Any]
 MAX_IMAGES, MIN_IMAGES = 1000, 50  # maximum and minimum number of images
@@ -42,7 +42,8 @@ def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, di
         `symmetry_auc`: upper end of the 95 % interval of the AUC of a classifier that separates changed from original
         images, by change; 0.5 means indistinguishable. `symmetry_score_drop`: share of the balanced accuracy above
         chance that a classifier of the classes loses on changed images, by change; empty without classes, or if the
-        balanced accuracy for unchanged images is less than `MIN_SKILL` above chance.
+        balanced accuracy for unchanged images is less than `MIN_SKILL` above chance. Of colour images, `grey` is the
+        share that a classifier without colours loses, compared with one that is given the colours.
     """
     chosen_N = np.unique(np.linspace(0, len(store) - 1, min(MAX_IMAGES, len(store))).astype(int))
     group_N = store.rows["group"].to_numpy()[chosen_N]
@@ -55,6 +56,9 @@ def measure_symmetries(store: PixelStore, class_N: Array | None) -> dict[str, di
     margin = MARGIN / len(own_NF) ** 0.5
     auc = {name: min(1.0, _auc(own_NF, x_NF, group_N) + margin) for name, x_NF in changed.items()}
     drop = {} if class_N is None else _score_drop(own_NF, changed, class_N[chosen_N], group_N)
+    if class_N is not None and store.image_NHWC.shape[3] == 3:
+        chroma_NF = np.stack([_chroma(image_HWC) for image_HWC in store.image_NHWC[chosen_N]])
+        drop |= _colour_drop(own_NF, chroma_NF, class_N[chosen_N], group_N)
     return {"symmetry_auc": auc, "symmetry_score_drop": drop}
 
 
@@ -78,6 +82,32 @@ def _score_drop(own_NF: Array, changed: dict[str, Array], class_N: Array, group_
         for name, predicted_N in predicted.items()
     }
     return {name: 1 - skill[name] / skill["own"] for name in changed} if skill["own"] >= MIN_SKILL else {}
+
+
+def _colour_drop(own_NF: Array, chroma_NF: Array, class_N: Array, group_N: Array) -> dict[str, float]:
+    """Return as `grey` the share of the skill that a class probe loses without colours; empty if it has no skill."""
+    both_NF = np.concatenate([own_NF, chroma_NF], axis=1)
+    grey, coloured = (_skill(x_NF, class_N, group_N) for x_NF in (own_NF, both_NF))
+    return {"grey": 1 - max(grey, 0.0) / coloured} if coloured >= MIN_SKILL else {}
+
+
+def _skill(x_NF: Array, class_N: Array, group_N: Array) -> float:
+    """Return the cross-validated balanced accuracy above chance of a linear classifier."""
+    x_NF = (x_NF - x_NF.mean(axis=0)) / np.maximum(x_NF.std(axis=0), 1e-6)
+    classes, predicted = np.unique(class_N), np.empty_like(class_N)
+    y = np.where(class_N[:, None] == classes, 1.0, -1.0) / (class_N[:, None] == classes).mean(axis=0)
+    for train, test in GroupKFold(FOLDS).split(x_NF, class_N, group_N):
+        penalty = RIDGE * len(train) * np.eye(x_NF.shape[1])
+        weight_FK = np.linalg.solve(x_NF[train].T @ x_NF[train] + penalty, x_NF[train].T @ y[train])
+        predicted[test] = classes[(x_NF[test] @ weight_FK).argmax(axis=1)]
+    return float(np.mean([(predicted[class_N == value] == value).mean() for value in classes])) - 1 / len(classes)
+
+
+def _chroma(image_HWC: Array) -> Array:
+    """Return red and blue relative to green in the cells of a grid [2 * CELLS * CELLS]."""
+    small = Image.fromarray(to_uint8(image_HWC)).resize((CELLS, CELLS), Image.Resampling.BOX)
+    levels = np.asarray(small, np.float32)
+    return (levels[:, :, [0, 2]] - levels[:, :, [1]]).ravel()
 
 
 def black_border_share(store: PixelStore) -> float:

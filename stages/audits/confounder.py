@@ -19,10 +19,12 @@ from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
-from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE
+from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE, unpack_thumbnails
 from stages.probes.linear_probe import FOLDS, Skill, probe
 from stages.probes.univariate import single_feature_separation
 
+COLOURS = ("redness", "blueness")  # statistics of colours
+MAX_COLOUR_LOSS = 0.2  # share of the skill of thumbnails lost without colours, from which colours may be the signal
 MAX_AMOUNT = 0.5  # largest amount of a suggested augmentation; a larger one destroys the image
 BINS = 5  # number of quantile bins of a regression target
 CONTENT_DEPENDENT = ("bytes", "bytes_per_pixel")
@@ -105,22 +107,36 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
         ) + ("; ..." if len(alone) > 5 else "")
         message = (
             f"{separations[0].upper()}{separations[1:]}. {message} A network may learn this instead of the object: "
-            f"find out how these images were recorded.{_augmentation_advice(alone[:3])}"
+            f"find out how these images were recorded.{_augmentation_advice(alone[:3], rows)}"
         )
         images = [path for t in alone[:3] for path in rows.loc[rows["label"] == t["label"], "path"].head(6)]
         return Finding("confounder/statistics", "blocking", message, evidence, list(dict.fromkeys(images)))
     if _is_significant(skill, audit):
         strongest = ", ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
         message += f" This may be a true difference between the classes. It is largest in {strongest}."
-        message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1])}"
+        message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1], rows)}"
         return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
     return Finding("confounder/statistics", "passed", f"{message} {_limits_text(audit)}", evidence)
 
 
-def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
-    """Return advice on augmentations that make these statistics uninformative; empty if there are none."""
+def _augmentation_advice(tells: list[dict[str, Any]], rows: pd.DataFrame) -> str:
+    """Return advice on augmentations that make these statistics uninformative; empty if there are none.
+
+    Colours are not removed if thumbnails without colours predict the label clearly worse: they may be the signal.
+    """
+    coloured = [tell for tell in tells if tell["feature"] in COLOURS]
+    skill, grey = _skill_of_colours(rows) if coloured else (0.0, 0.0)
+    is_signal = grey < (1 - MAX_COLOUR_LOSS) * skill
+    warning = (
+        f" Do not remove this information by augmentation if colours are a property of the objects: the skill of "
+        f"thumbnails is {skill:.2f} with colours and {grey:.2f} without."
+        if is_signal
+        else ""
+    )
     amounts: dict[str, str] = {}
     for tell in tells:
+        if is_signal and tell["feature"] in COLOURS:
+            continue
         for name, augmentation in AUGMENTATIONS.items():
             if tell["feature"] in augmentation.breaks:
                 amount_for = augmentation.enough
@@ -130,9 +146,20 @@ def _augmentation_advice(tells: list[dict[str, Any]]) -> str:
                 elif 0 < enough <= MAX_AMOUNT:
                     amounts[name] = max(amounts.get(name, ""), f"{enough:.2f}")
     if not amounts:
-        return ""
+        return warning
     listed = ", ".join(f"{name}: {amount}" for name, amount in amounts.items())
-    return f" Augmentation can remove this information: set augment.amounts to {{{listed}}} and inspect the results."
+    return (
+        f" Augmentation can remove this information: set augment.amounts to {{{listed}}} and inspect the results."
+        f"{warning}"
+    )
+
+
+def _skill_of_colours(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return the skills with which thumbnails predict the label, with colours and without."""
+    cells = unpack_thumbnails(rows["thumbnail"]).reshape(len(rows), -1, 3).astype(float)
+    tables = (pd.DataFrame(values.reshape(len(rows), -1)) for values in (cells, cells.mean(axis=2)))
+    skills = [probe(table, rows["label"], rows["group"], permutations=0).skill for table in tables]
+    return skills[0], max(skills[1], 0.0)
 
 
 def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:

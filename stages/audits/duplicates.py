@@ -10,6 +10,7 @@ from stages.core.findings import Finding
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.clusters import Clusters, explain_most, list_pairs
+from stages.near_duplicates.differing_part import MAX_PAIRS, find_differing_parts
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import Copies, label_sets, paths_of, readable_label
 
@@ -27,7 +28,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         _conflicts(conflicting),
         *_agreements([(s, agreement) for s, agreement in judged if agreement is not None and agreement != Agreement()]),
         _repeats([s for s, agreement in judged if agreement is not None]),
-        *_near([s for s in near if s["label"].nunique() == 1], data.copies, len(near)),
+        *_near([s for s in near if s["label"].nunique() == 1], data, len(near)),
         *_near_conflicts([s for s in near if s["label"].nunique() > 1], data.copies),
     ]
     if data.copies.not_checked:
@@ -103,8 +104,15 @@ def _repeats(found: list[pd.DataFrame]) -> Finding:
     return Finding("duplicates/same-label", "warning", message, evidence, paths_of([*across, *_without(found, across)]))
 
 
-def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding]:
-    """Report near-duplicates with one label; nothing if there are none and the search would not find copies."""
+def _near(found: list[pd.DataFrame], data: AuditData, total: int) -> list[Finding]:
+    """Report near-duplicates with one label; nothing if there are none and the search would not find copies.
+
+    Args:
+        found: sets of near-duplicates with one label.
+        data: input of the audits.
+        total: number of all sets of near-duplicates.
+    """
+    copies = data.copies
     similar = copies.clusters.across_groups() if copies.clusters else []
     if copies.clusters and not explain_most([*copies.same, *copies.near], similar):
         return [_clusters(copies.clusters, similar)]
@@ -123,11 +131,20 @@ def _near(found: list[pd.DataFrame], copies: Copies, total: int) -> list[Finding
         "one scene. "
         f"{_in_groups(found, across, 'set', 'sets', ' if their images show the same object or scene')}"
     )
+    differing = find_differing_parts(changed, data.rows, data.folder)
+    if differing:
+        compared = quantity(min(len(changed), MAX_PAIRS), "compared pair")
+        message += (
+            f" In {len(differing)} of {compared}, one part of the image differs and the rest does not: "
+            f"{list_pairs(differing, 3)}. Do these pairs show different objects on one background? If so, do not merge "
+            "their groups."
+        )
     evidence = {
         "sets": label_sets(found),
         "count": len(found),
         "across_groups": len(across),
         "pairs": _evidence_rows(changed),
+        "differ_in_one_part": differing[:50],
     }
     shown = paths_of([*across, *_without(found, across)])
     return [Finding("duplicates/near-duplicates", "warning" if across else "info", message, evidence, shown)]

@@ -27,7 +27,7 @@ class AugmentationData:
     """Upper confidence limit of the AUC of a probe that distinguishes transformed from original images, by
     transformation (`mirror`, `upside_down`, `turn`). 0.5 indicates a symmetry; empty if not measured."""
     symmetry_score_drop: dict[str, float] = field(default_factory=dict)
-    """Share of a class probe's skill lost on transformed images, by transformation."""
+    """Share of a class probe's skill lost on transformed images, by transformation; `grey` is that without colours."""
     black_border_share: float = 0.0
     """Share of the outermost pixels that are black."""
     bones: bool = False

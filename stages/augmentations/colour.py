@@ -13,6 +13,7 @@ from stages.core.shapes import Float
 
 _Levels = tuple[Float[Tensor, "B C C"], Float[Tensor, "B 1"]]
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), as in Kornia
+MAX_SKILL_LOSS = 0.2  # share of a class probe's skill that grey images may lose
 GREY_AXIS = 3**-0.5
 TWICE = 2.0
 """Maximum shift s over the difference g between two classes that removes most of the difference.
@@ -59,6 +60,14 @@ class Tint(Section):
 def requires_colour(data: AugmentationData) -> str:
     """Return why colours cannot be changed; empty for images with three channels."""
     return "" if data.spec.channels == 3 else f"the images have {quantity(data.spec.channels, 'channel')}, not 3"
+
+
+def alters_informative_colour(data: AugmentationData) -> str:
+    """Return why changes of the hue work against the signal; empty unless classes are determined by colours."""
+    lost = data.symmetry_score_drop.get("grey", 0.0)
+    if lost > MAX_SKILL_LOSS:
+        return f"a class probe loses {lost:.0%} of its skill on grey images: colours may determine the class"
+    return predicts_image(data)
 
 
 def _brightness(amounts: Brightness, stream: RandomStream, channels: int) -> _Levels:
@@ -115,14 +124,14 @@ SATURATION = Augmentation(
     Saturation,
     by_level(standard=Saturation(), strong=Saturation(change=0.3)),
     impossible=requires_colour,
-    unwise=predicts_image,
+    unwise=alters_informative_colour,
     levels=_saturation,
 )
 HUE = Augmentation(
     Hue,
     by_level(strong=Hue()),
     impossible=requires_colour,
-    unwise=predicts_image,
+    unwise=alters_informative_colour,
     breaks=("redness", "blueness"),
     levels=_hue,
 )
@@ -130,7 +139,7 @@ TINT = Augmentation(
     Tint,
     by_level(strong=Tint()),
     impossible=requires_colour,
-    unwise=predicts_image,
+    unwise=alters_informative_colour,
     breaks=("redness", "blueness"),
     levels=_tint,
 )

@@ -71,7 +71,8 @@ def _chosen(name: str, member: Augmentation, augment: Augment, data: Augmentatio
         amounts = _amounts(name, member, given, preset or member.preset("standard", data))
         if amounts is not None and (reason := member.impossible(data)):
             raise ValueError(f"augment.amounts.{name}: {_shown(given)}{reason}; use off")
-        return AugmentationChoice(name, amounts, "set in params.yaml")
+        doubt = f", but {reason}" if (reason := member.unwise(data)) else ""
+        return AugmentationChoice(name, amounts, f"set in params.yaml{doubt}")
     if preset is None:
         return AugmentationChoice(name, None, f"not in the preset {augment.preset}")
     if reason := member.impossible(data) or member.unwise(data):

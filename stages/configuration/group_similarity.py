@@ -3,6 +3,7 @@
 Axes: N images, F features.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,16 @@ import numpy as np
 from PIL import Image
 
 from stages.core.plurals import quantity
-from stages.core.shapes import Array, Float, Integer
-from stages.images.decode import Unreadable, decode_image
+from stages.core.shapes import Array, Float
+from stages.images.decode import DecodedImage, Unreadable, decode_image
 from stages.images.image_metadata import pixel_digest
-from stages.images.image_statistics import to_grey, to_uint8
+from stages.images.image_statistics import channel_histograms, moments, to_grey, to_uint8
 from stages.importers.sample import Sample
 
 Pairs = Sequence[tuple[int, int]]
 SIDE = 32  # side of a thumbnail, pixels
+LEAST_SIDE = 384  # a JPEG is decoded at a scale at which both sides remain at least this, pixels
+REDUCED_COST = 4.0  # pixels of a reduced JPEG that take as long to decode as one of another image
 SURE = 3.3  # standard errors above chance level
 MOST_PAIRS = 4000
 
@@ -31,17 +34,40 @@ class ImageSignature:
     tone: Float[Array, " 6"]
     """Means and standard deviations of the first three channels, 0 to 255; those of fewer channels are repeated."""
     pixels: str
-    """Digest of the decoded pixels."""
+    """Digest of the decoded pixels, of a reduced image with that of the file: equal only for equal images."""
     megapixels: float
+    """Number of decoded pixels, 10^6; those of a reduced image in the file, divided by `REDUCED_COST`."""
 
 
-def compute_signature(image: Integer[Array, "H W *C"]) -> ImageSignature:
-    """Compute the statistics of a decoded image."""
-    small = Image.fromarray(to_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
-    levels_XC = to_uint8(image).reshape(image.shape[0] * image.shape[1], -1)[:, :3].astype(np.float32)
-    tone = np.resize(np.stack([levels_XC.mean(axis=0), levels_XC.std(axis=0)]), (2, 3)).ravel()
-    digest = pixel_digest(image)
-    return ImageSignature(np.asarray(small, np.float32).ravel(), tone, digest, image.shape[0] * image.shape[1] / 1e6)
+def decode_for_signature(data: bytes, max_megapixels: float) -> DecodedImage:
+    """Decode an image at the smallest scale that suffices for statistics of the image.
+
+    Raises:
+        Unreadable: see `decode_image`.
+    """
+    return decode_image(data, max_megapixels, least_side=LEAST_SIDE)
+
+
+def compute_signature(decoded: DecodedImage, data: bytes) -> ImageSignature:
+    """Compute the statistics of a decoded image.
+
+    Args:
+        decoded: result of `decode_for_signature`.
+        data: content of the file.
+    """
+    image = to_uint8(decoded.image)
+    colour = Image.fromarray(image) if image.shape[2:] == (3,) else None
+    grey = Image.fromarray(to_grey(image)) if colour is None else colour.convert("L")
+    small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    histograms = channel_histograms(image)[:3]
+    mean, std = np.array([moments(counts) for counts in histograms], np.float32).T
+    tone = np.concatenate([np.resize(mean, 3), np.resize(std, 3)])
+    digest = pixel_digest(decoded.image)
+    if decoded.stored_size:  # reduced images can be equal although the images differ
+        digest += hashlib.sha256(data).hexdigest()[:16]
+    height, width = decoded.size
+    megapixels = height * width / 1e6 / (REDUCED_COST if decoded.stored_size else 1)
+    return ImageSignature(np.asarray(small, np.float32).ravel(), tone, digest, megapixels)
 
 
 def add_signatures(
@@ -59,7 +85,8 @@ def add_signatures(
     for place in places:
         if place not in known and room > 0:
             try:
-                known[place] = compute_signature(decode_image(items[place].read(), most_megapixels).image)
+                data = items[place].read()
+                known[place] = compute_signature(decode_for_signature(data, most_megapixels), data)
             except (Unreadable, OSError):  # reported by `inspect_images` and by ingest
                 continue
             room -= known[place].megapixels

@@ -196,9 +196,11 @@ def _similarity_by_lag(
 ) -> Iterator[tuple[int, list[SimilarityEvidence]]]:
     """Yield the similarity of images of one class by distance, compared with images at least half a sequence apart."""
     far = len(places) // 2
-    unrelated = _same_class(((a, b) for i, a in enumerate(places) for b in places[i + far :]), labels, known)
+    opened = [(i, place) for i, place in enumerate(places) if place in known]
+    unrelated = _same_class(((a, b) for i, a in opened for j, b in opened if j >= i + far), labels, known)
     for lag in range(1, min(RUN, far)):
-        pairs = _same_class(zip(places, places[lag:], strict=False), labels, known)
+        near = ((a, places[i + lag]) for i, a in opened if i + lag < len(places))
+        pairs = _same_class(near, labels, known)
         if found := compare_pairs(known, pairs, unrelated):
             yield lag, found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.configuration.group_similarity import ImageSignature, compute_signature
+from stages.configuration.group_similarity import ImageSignature, compute_signature, decode_for_signature
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.object_size import smallest_structure
 from stages.core.errors import UserError
@@ -14,17 +14,17 @@ from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
 from stages.images.decode import Unreadable, decode_image, open_with_pillow
-from stages.images.image_statistics import to_grey
+from stages.images.image_statistics import moments, to_grey
 from stages.importers.format_detection import FormatCandidate
 from stages.importers.sample import Sample, read_annotation
 
 LOOKED_AT = 64  # maximum number of images opened with their labels
-MOST_MEGAPIXELS = 400.0  # limit of opened megapixels, applied after FEWEST images
-FEWEST = 8
+MOST_MEGAPIXELS = 40.0  # limit of opened megapixels of images and targets, applied after FEWEST images
+FEWEST = 4
 WHOLE_LABELS = ("folders", "table", "arrays", "deeplabcut", "names")
 """Formats whose labels are known without opening images."""
 MOST_HEADERS, MOST_BYTES = 10_000, 2**29  # limits of reading image headers: files, bytes
-FAINT = 6  # 99th percentile of the channel difference in grey levels, up to which colours are faint
+FAINT, FAINT_SHARE = 6, 0.99  # difference of the channels in grey levels of most pixels, up to which colours are faint
 
 
 @dataclass(frozen=True)
@@ -80,31 +80,30 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         item = items[place]
         try:
             data = item.read()
-            decoded = decode_image(data, max_megapixels)
-            image = decoded.image
-            annotation = read_annotation(item, data, image.shape[0], image.shape[1], decoded.turned)
-            target = None if item.target is None else decode_image(item.target(*image.shape[:2])).image
-            if target is not None and target.shape[:2] != image.shape[:2]:
-                height, width = target.shape[:2]
+            decoded = decode_for_signature(data, max_megapixels)
+            image, (height, width) = decoded.image, decoded.size
+            annotation = read_annotation(item, data, height, width, decoded.turned)
+            target = None if item.target is None else decode_image(item.target(height, width)).image
+            if target is not None and target.shape[:2] != (height, width):
                 raise Unreadable(
-                    f"has a target of {width}x{height}, but the image is {image.shape[1]}x{image.shape[0]}"
+                    f"has a target of {target.shape[1]}x{target.shape[0]}, but the image is {width}x{height}"
                 )
         except (Unreadable, OSError) as error:
             unusable[item.path] = str(error)
             continue
-        known[place] = compute_signature(image)
-        megapixels += known[place].megapixels
+        known[place] = compute_signature(decoded, data)
+        megapixels += known[place].megapixels + (0 if target is None else height * width / 1e6)
         annotations.append(annotation)
-        sides.append(image.shape[:2])
+        sides.append((height, width))
         if size := smallest_structure(annotation, target):
             sizes.append(size)
         colour = _colour_type(image)
         colours[colour] += 1
         channels[1 if colour in ("grey", "stored grey") else image.shape[2]] += 1
         depths[8 * image.dtype.itemsize] += 1
-        grey = to_grey(image)
-        levels.append((grey.mean(), np.percentile(grey, 99)))
-        blanks.append(bool(grey.min() == grey.max()))
+        counts = np.bincount(to_grey(image).ravel(), minlength=256)
+        levels.append((moments(counts)[0], float(np.searchsorted(np.cumsum(counts), 0.99 * counts.sum()))))
+        blanks.append(bool(counts.max() == counts.sum()))
     if not sides:
         first, why = next(iter(unusable.items()))
         raise UserError(f"none of {quantity(len(unusable), 'opened image')} can be used; {first}: {why}")
@@ -138,10 +137,12 @@ def _colour_type(image: Integer[Array, "H W *C"]) -> str:
     """Return the colour type of an image: grey, stored grey, faint, colour, or channels."""
     if image.ndim == 2 or image.shape[2] != 3:
         return "grey" if image.ndim == 2 else "channels"
-    apart = image.max(axis=2) - image.min(axis=2)
+    red, green, blue = (image[:, :, channel] for channel in range(3))
+    highest, lowest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    apart = highest - lowest
     if not apart.any():
         return "stored grey"
-    return "faint" if image.dtype == np.uint8 and np.percentile(apart, 99) <= FAINT else "colour"
+    return "faint" if image.dtype == np.uint8 and (apart <= FAINT).mean() >= FAINT_SHARE else "colour"
 
 
 def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float) -> Integer[Array, "N 2"]:

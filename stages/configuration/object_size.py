@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from stages.core.shapes import Array, Integer
 from stages.dataset.annotations import IGNORE_INDEX, Annotation
 
-MOST_SIDE = 1024  # maximum height and width of the measured part of a mask, pixels
+MOST_SIDE = 512  # maximum height and width of the measured part of a mask, pixels
 VISIBLE = {
     "the shorter side of an object": 8.0,
     "the gap between two dots": 4.0,
@@ -53,11 +53,12 @@ def _gap(points: list[tuple[float, float]]) -> float | None:
 def mask_thickness(mask_HW: Integer[Array, "H W"]) -> float:
     """Return the thickness of the thinnest class of a label image, pixels.
 
-    The thickness is 4 times the mean distance to the edge, which is exact for a straight strip. Only the upper left
+    The thickness is 4 times the mean distance to the edge, which is exact for a straight strip. Only the central
     `MOST_SIDE` x `MOST_SIDE` pixels are measured; if one class fills them or all are unknown, the result is their
     shorter side.
     """
-    part_HW = mask_HW[:MOST_SIDE, :MOST_SIDE]
+    top, left = (max(0, (side - MOST_SIDE) // 2) for side in mask_HW.shape)
+    part_HW = mask_HW[top : top + MOST_SIDE, left : left + MOST_SIDE]
     thicknesses = []
     for value in np.unique(part_HW[part_HW != IGNORE_INDEX]):
         inside_HW = part_HW == value

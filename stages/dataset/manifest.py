@@ -50,6 +50,7 @@ MANIFEST_COLUMNS = {
     "border_contrast": "float64",
     "foreground": "float64",
     "sharpness": "float64",
+    "edge_width": "float64",
     "red": "float64",
     "green": "float64",
     "blue": "float64",

@@ -35,26 +35,60 @@ def assign_splits(groups: pd.Series, labels: pd.Series, shares: dict[str, float]
     Returns:
         split per image, aligned with `groups`.
     """
-    counts = pd.crosstab(groups.to_numpy(), labels.to_numpy())
+    code_N, known = pd.factorize(groups.to_numpy(), sort=True)
+    class_N, classes = pd.factorize(labels.to_numpy(), sort=True)
+    shape = len(known), len(classes)
+    counts_GC = coo_array((np.ones(len(groups), int), (code_N, class_N)), shape=shape).tocsr()  # no dense [G, C]
     names = list(shares)
-    target = np.outer(np.fromiter(shares.values(), float), counts.sum().to_numpy())  # [split, class]
+    target = np.outer(np.fromiter(shares.values(), float), np.asarray(counts_GC.sum(axis=0)).ravel())  # [split, class]
     deficit = target.copy()
     assigned: dict[str, str] = {}
-    for group in counts.index.intersection(list(locked)):
-        assigned[group] = locked[group]
-        deficit[names.index(locked[group])] -= counts.loc[group].to_numpy()
-    order = sorted(counts.index.difference(list(locked)), key=lambda g: (-int(counts.loc[g].sum()), stable_hash(g)))
-    counts_GC = counts.loc[order].to_numpy()
-    missing = _missing_groups(names, deficit.sum(axis=1), counts_GC.sum(axis=1), list(assigned.values()))
-    for place, group in enumerate(order):
-        present = counts_GC[place] > 0
+    sizes = np.asarray(counts_GC.sum(axis=1)).ravel()
+    new = []
+    for place, group in enumerate(known):
+        if group in locked:
+            present, images = _row(counts_GC, place)
+            assigned[group] = locked[group]
+            deficit[names.index(locked[group]), present] -= images
+        else:
+            new.append(place)
+    order = sorted(new, key=lambda place: (-sizes[place], stable_hash(known[place])))
+    sizes_G = sizes[order]
+    missing = _missing_groups(names, deficit.sum(axis=1), sizes_G, list(assigned.values()))
+    later_C = np.bincount(counts_GC[order].indices, minlength=len(classes))  # groups that are still to be assigned
+    later_images = int(sizes_G.sum())
+    for number, place in enumerate(order):
+        present, images = _row(counts_GC, place)
+        later_C[present] -= 1
+        later_images -= int(sizes[place])
         relative_deficit = (deficit[:, present] / target[:, present]).mean(axis=1)
-        suitable = _suitable_splits(deficit.sum(axis=1), missing, counts_GC[place:])
+        suitable = np.ones(len(names), bool)
+        if missing.any():
+            later = _LaterGroups(sizes_G[number:], int(later_C[present].min()), later_images)
+            suitable = _suitable_splits(deficit.sum(axis=1), missing, later)
         best = int(np.argmax(np.where(suitable, relative_deficit, -np.inf)))
-        assigned[group] = names[best]
-        deficit[best] -= counts_GC[place]
+        assigned[known[place]] = names[best]
+        deficit[best, present] -= images
         missing[best] = max(0, missing[best] - 1)
     return groups.map(assigned)
+
+
+def _row(counts_GC: Any, place: int) -> tuple[Any, Any]:
+    """Return the classes of a group, and its images of each."""
+    inside = slice(counts_GC.indptr[place], counts_GC.indptr[place + 1])
+    return counts_GC.indices[inside], counts_GC.data[inside]
+
+
+@dataclass(frozen=True)
+class _LaterGroups:
+    """Groups that are still to be assigned, the largest first."""
+
+    sizes_G: Any
+    """Images of each group, of the next one first."""
+    of_its_classes: int
+    """Number of groups after the next one that have the rarest of its classes."""
+    images: int
+    """Images of the groups after the next one."""
 
 
 def _missing_groups(names: list[str], deficit_S: Any, sizes_G: Any, assigned: list[str]) -> Any:
@@ -74,27 +108,22 @@ def _missing_groups(names: list[str], deficit_S: Any, sizes_G: Any, assigned: li
     return np.array([min(each, max(0, MIN_GROUPS - assigned.count(name))) for name in names]) * evaluated
 
 
-def _suitable_splits(deficit_S: Any, missing_S: Any, counts_GC: Any) -> Any:
-    """Return True for each split that the first of the remaining groups may be assigned to [split].
+def _suitable_splits(deficit_S: Any, missing_S: Any, later: _LaterGroups) -> Any:
+    """Return True for each split that the next of the remaining groups may be assigned to [split].
 
     A split that lacks groups keeps room for them, at least half of it. A group that smaller groups cannot replace may
     go to every split: they are too few to fill half of the splits, or one of its classes would be missing in a split.
 
     Args:
         deficit_S: images that each split lacks.
-        missing_S: groups that each split lacks.
-        counts_GC: images of each remaining group and class, the largest group first.
+        missing_S: groups that each split lacks; at least one lacks a group.
+        later: remaining groups.
     """
-    sizes_G = counts_GC.sum(axis=1)
-    total = int(missing_S.sum())
-    if not total:
-        return np.ones(len(missing_S), bool)
+    sizes_G, total = later.sizes_G, int(missing_S.sum())
     if len(sizes_G) <= total:
         return missing_S > 0
-    smaller_GC = counts_GC[1:]
-    groups_of_class = (smaller_GC[:, counts_GC[0] > 0] > 0).sum(axis=0)
     lacking = missing_S > 0
-    if groups_of_class.min() < lacking.sum() or sizes_G[1:].sum() < deficit_S[lacking].sum() / 2:
+    if later.of_its_classes < lacking.sum() or later.images < deficit_S[lacking].sum() / 2:
         return np.ones(len(missing_S), bool)
     room = deficit_S - (missing_S - 1) * sizes_G[-total:].mean()
     room = np.where(missing_S > 1, np.minimum(room, deficit_S / 2), room)

@@ -60,6 +60,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Transposition by EXIF orientation (EXIF 2.3, tag 0x0112); 1 is upright."""
+SIDEWAYS_TURNS = tuple(TURNS[orientation] for orientation in (5, 6, 7, 8))
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 TIFF_PREDICTED = frozenset((5, 8, 32946, 34925, 50000))  # LZW, Deflate, LZMA, Zstandard: Pillow applies the predictor
 TIFF_ALPHA = frozenset((1, 2))  # kinds of extra samples that are transparency; 0 is unspecified
@@ -121,9 +122,18 @@ class DecodedImage:
     """Estimated JPEG quality, 1 to 100 on the scale of libjpeg; 0 for other formats."""
     turned: bool = False
     """Whether the image was rotated or flipped according to its EXIF orientation."""
+    stored_size: tuple[int, int] | None = None
+    """Height and width of the upright image if `image` is reduced, else None."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright image in the file, pixels."""
+        return self.stored_size or (self.image.shape[0], self.image.shape[1])
 
 
-def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all) -> DecodedImage:
+def decode_image(
+    data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all, least_side: int = 0
+) -> DecodedImage:
     """Decode the bytes of one image file.
 
     Grey stays grey, and palettes become colour. If a JPEG file contains several images (MPO), the primary image is
@@ -133,6 +143,8 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
         data: content of the file.
         max_megapixels: maximum size of the image, checked before compressed pixels are decoded.
         admit: called with the size of the image, see `Admit`.
+        least_side: decode a JPEG at 1/2, 1/4 or 1/8 of its size, which takes less time and memory, if the height and
+            the width remain at least this, pixels; 0: full size. Other formats are always decoded at full size.
 
     Raises:
         TooManyPixels: the image exceeds `max_megapixels`, or the values of a TIFF that Pillow cannot decode exceed
@@ -153,6 +165,10 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
             _check_supported(file, max_megapixels)
             format_, mode = str(file.format), file.mode
             admit(file.width * file.height, 0, 0)
+            width, height = file.size
+            if least_side:
+                file.draft(file.mode, (least_side, least_side))
+            reduced = file.size != (width, height)
             file.load()  # before EXIF: after a failed load Pillow would return a black image
             exif = file.getexif()
             turn = TURNS.get(exif.get(EXIF_ORIENTATION, 1))
@@ -172,7 +188,9 @@ def decode_image(data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Adm
     if image.dtype == np.uint16:  # as Pillow does for 8 bits
         image = image * (65535 // 4095) + image // 256 if bits == 12 else image
         image = 65535 - image if white_is_zero else image
-    return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None)
+    sideways = turn in SIDEWAYS_TURNS
+    stored_size = ((width, height) if sideways else (height, width)) if reduced else None
+    return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None, stored_size)
 
 
 def open_with_pillow(data: bytes) -> Image.Image:

@@ -18,6 +18,11 @@ METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "ca
 THUMBNAIL_SIZE = 8  # pixels per side
 HOT_PIXEL_SHARE = 1e-4  # share of pixels, at least one, that may be hot pixels of the sensor
 REDUCING_GAP = 3.0  # multiple of the target size to which an image is averaged before resampling
+EDGE_SIDE, BLOCK, EDGE_SHARE = (
+    256,
+    8,
+    0.05,
+)  # longer side and blocks for the width of edges, pixels; share of the blocks
 LEVELS = np.arange(256)
 
 
@@ -29,10 +34,10 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     channel that more than `HOT_PIXEL_SHARE` of the pixels, and more than one, reach; black, white: share of pixels at
     level 0 and 255; entropy: entropy of the grey levels, bits, 0 to 8; border, border_contrast: mean and standard
     deviation of the border, which is one sixteenth of the shorter side wide; foreground: share of pixels that Otsu's
-    threshold (1979) separates from the border; sharpness: mean absolute difference of neighbouring pixels; red, green,
-    blue and ..._contrast: mean and standard deviation of a channel, or of the grey image if there are not three
-    channels; redness, blueness: mean of R - G and of B - G, -255 to 255; blank: whether all pixels have the same grey
-    level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `perceptual_hashes`.
+    threshold (1979) separates from the border; sharpness: mean absolute difference of neighbouring pixels; edge_width:
+    see `edge_width`; red, green, blue and ..._contrast: mean and standard deviation of a channel, or of the grey image
+    if there are not three channels; redness, blueness: mean of R - G and of B - G, -255 to 255; blank: whether all
+    pixels have the same grey level; thumbnail: 8x8 RGB bytes; phash, phash_mirrored: see `perceptual_hashes`.
     """
     image = to_uint8(picture.image)
     colour = Image.fromarray(image) if image.shape[2:] == (3,) else None  # created once, since it copies the pixels
@@ -40,10 +45,10 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
     grey = np.asarray(grey_image)
     height, width = grey.shape
     counts = np.array(grey_image.histogram())
-    mean, contrast = _moments(counts)
+    mean, contrast = moments(counts)
     phash, phash_mirrored = perceptual_hashes(grey_image)
     histograms = counts[None] if colour is None else _histograms(colour)
-    channels = [(mean, contrast)] * 3 if colour is None else [_moments(c) for c in histograms]
+    channels = [(mean, contrast)] * 3 if colour is None else [moments(c) for c in histograms]
     (red, _), (green, _), (blue, _) = channels
     darkest, brightest = np.searchsorted(np.cumsum(counts), (0.05 * grey.size, 0.95 * grey.size))
     rim = _rim(grey)
@@ -60,7 +65,7 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
         "contrast": contrast,
         "darkest": float(darkest),
         "brightest": float(brightest),
-        "highest": _highest(histograms if image.ndim == 2 or image.shape[2] in (1, 3) else _of_channels(image)),
+        "highest": _highest(histograms if image.ndim == 2 or image.shape[2] in (1, 3) else channel_histograms(image)),
         "black": float(counts[0] / grey.size),
         "white": float(counts[255] / grey.size),
         "entropy": _entropy(counts),
@@ -68,6 +73,7 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
         "border_contrast": float(rim.std()),
         "foreground": _foreground(counts, float(rim.mean())),
         "sharpness": _sharpness(grey_image),
+        "edge_width": edge_width(grey_image),
         **{name: value for name, (value, _) in zip(("red", "green", "blue"), channels, strict=True)},
         **{f"{name}_contrast": std for name, (_, std) in zip(("red", "green", "blue"), channels, strict=True)},
         "redness": red - green,
@@ -101,14 +107,31 @@ def _histograms(colour: Image.Image) -> Integer[Array, "3 256"]:
     return np.array(colour.histogram()).reshape(3, 256)
 
 
-def _moments(counts: Integer[Array, "256"]) -> tuple[float, float]:
+def moments(counts: Integer[Array, "256"]) -> tuple[float, float]:
     """Return the mean and the standard deviation of the levels of a histogram."""
     mean = float(counts @ LEVELS / counts.sum())
     return mean, float(np.sqrt(counts @ (LEVELS - mean) ** 2 / counts.sum()))
 
 
-def _of_channels(image: UInt8[Array, "H W C"]) -> Integer[Array, "C 256"]:
+def count_values(level: Integer[Array, "H W"]) -> dict[int, int]:
+    """Return the number of pixels by value, without sorting the pixels if they have 8 or 16 bits.
+
+    >>> count_values(np.array([[0, 2], [2, 2]], np.uint8))
+    {0: 1, 2: 3}
+    """
+    if level.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(level.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(level, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def channel_histograms(image: UInt8[Array, "H W *C"]) -> Integer[Array, "C 256"]:
     """Return the histogram of each channel."""
+    if image.ndim == 2:
+        return np.bincount(image.ravel(), minlength=256)[None]
+    if image.shape[2] == 3:
+        return _histograms(Image.fromarray(image))
     return np.stack([np.bincount(image[:, :, c].ravel(), minlength=256) for c in range(image.shape[2])])
 
 
@@ -156,8 +179,40 @@ def _sharpness(image: Image.Image) -> float:
     for dx, dy in ((1, 0), (0, 1)):
         if width > dx and height > dy:
             one, other = image.crop((dx, dy, width, height)), image.crop((0, 0, width - dx, height - dy))
-            steps += _moments(np.array(ImageChops.difference(one, other).histogram()))[0] / 2
+            steps += moments(np.array(ImageChops.difference(one, other).histogram()))[0] / 2
     return steps
+
+
+def edge_width(grey: Image.Image) -> float:
+    """Return the width of the strongest edges of an image in pixels, at a longer side of `EDGE_SIDE` if it is larger.
+
+    It is the range of grey levels in a block of 8x8 pixels, divided by the largest step between neighbours in the
+    block: 1 for a sharp edge, 8 for a gradient. The result is the median of the twentieth of the blocks with the
+    largest range. Thus it depends neither on the number nor on the contrast of the edges, and images of different sizes
+    are compared at one scale. It is 1 for a blank image.
+    """
+    width, height = grey.size
+    scale = min(1.0, EDGE_SIDE / max(width, height))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    level = np.asarray(grey.resize(size, Image.Resampling.BOX, reducing_gap=REDUCING_GAP))
+    level = np.pad(level, [(0, max(0, BLOCK - side)) for side in level.shape], mode="edge")
+    step = np.zeros_like(level)
+    for one, other, inside in ((level[:, 1:], level[:, :-1], step[:, 1:]), (level[1:], level[:-1], step[1:])):
+        np.maximum(inside, np.maximum(one, other) - np.minimum(one, other), out=inside)
+    span = (_reduce_blocks(level, np.maximum) - _reduce_blocks(level, np.minimum)).astype(float)
+    steepest = _reduce_blocks(step, np.maximum)
+    strongest = span >= max(1, np.quantile(span, 1 - EDGE_SHARE))
+    if not strongest.any():
+        return 1.0
+    return float(np.median(np.maximum(1, span[strongest] / np.maximum(steepest[strongest], 1))))
+
+
+def _reduce_blocks(level: UInt8[Array, "H W"], reduce: np.ufunc) -> UInt8[Array, "h w"]:
+    """Return the reduction of each block of `BLOCK` x `BLOCK` pixels; an incomplete block at the end is left out."""
+    rows, columns = (side // BLOCK for side in level.shape)
+    whole = level[: rows * BLOCK, : columns * BLOCK]
+    of_rows = reduce.reduce(whole.reshape(rows, BLOCK, columns * BLOCK), axis=1)
+    return np.asarray(reduce.reduce(of_rows.reshape(rows, columns, BLOCK), axis=2))
 
 
 def _thumbnail(image: Image.Image) -> bytes:

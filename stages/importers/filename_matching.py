@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,17 @@ from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
-from stages.images.image_statistics import to_grey
+from stages.images.image_statistics import count_values, to_grey
 from stages.images.label_images import decode_label_image
 from stages.importers.folder_names import affixed_folder, shared_heads, without_split
+from stages.importers.frequent_patterns import (
+    Key,
+    Pattern,
+    count_below,
+    frequent_patterns,
+    may_share_keys,
+    sample_keys,
+)
 from stages.importers.label_image_files import LabelImageFiles, read_levels
 from stages.importers.label_regions import MAX_VALUES, count_regions, is_label_image, number_objects
 from stages.importers.mask_files import MaskFiles
@@ -31,20 +39,16 @@ from stages.importers.pair_evidence import (
     direction_of_names,
     measure_likeness,
 )
-from stages.importers.path_patterns import plain_key
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
-Key = tuple[str, ...]
-"""Text of the placeholders of a pattern."""
-Pattern = tuple[str, int]
-"""A pattern with the number of the separator at which it divides a name, 0 if it does not."""
 MIN_IMAGES = 3  # images that a pattern must match
-MAX_PATTERNS = 200  # patterns compared with each other, those with the most images first
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
 INSPECTED = 12  # pairs of image and target that are decoded
+MAX_MEGAPIXELS = 16.0  # of a pairing, after which no more than `MIN_IMAGES` pairs are decoded
+MAX_COUNTED_MEGAPIXELS = 64.0  # of masks whose values are counted
 MIN_VOTES = 0.75  # share of the decoded pairs that must agree
 FEW_PIXELS = 1000  # pixels that usually suffice to show that an image has many colours
 MAX_COUNTED = 500  # masks whose values are counted
@@ -188,18 +192,15 @@ def find_pairings(
         patterns: yields the patterns of a path with its keys.
         is_mask: whether a file is measured to be a mask.
     """
-    below: Counter[str] = Counter()
-    found: dict[Pattern, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for path in files:
-        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
-            below.update({"", *map(str, PurePosixPath(path).parents)})
-            for pattern, key in patterns(PurePosixPath(path)):
-                found[pattern][key].append(path)
-    paths_of = {pattern: _with_plain_keys(paths) for pattern, paths in found.items()}
-    large = [pattern for pattern in paths_of if len(paths_of[pattern]) >= MIN_IMAGES]
-    large = sorted(large, key=lambda pattern: -len(paths_of[pattern]))[:MAX_PATTERNS]
-    for (images, cut), (targets, other_cut) in itertools.permutations(large, 2):
-        if cut != other_cut or "{label}" in images or _differ_by_split(images, targets):
+    pictures = [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    below, paths_of = count_below(pictures), frequent_patterns(pictures, patterns, MIN_IMAGES)
+    samples = sample_keys(paths_of)
+    for (images, cut), (targets, other_cut) in itertools.permutations(paths_of, 2):
+        if cut != other_cut or "{label}" in images:
+            continue
+        if not may_share_keys(paths_of[images, cut], paths_of[targets, other_cut], samples):
+            continue
+        if _differ_by_split(images, targets):
             continue
         pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut], is_mask)
         if pairing is None:
@@ -207,12 +208,6 @@ def find_pairings(
         covers_half = len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2
         if covers_half or _are_masks(pairing.targets_of, is_mask):
             yield pairing
-
-
-def _with_plain_keys(paths_of: dict[Key, list[str]]) -> dict[Key, list[str]]:
-    """Return the paths by keys without leading zeros of numbers, unless 1 and 01 are different files."""
-    plain = {plain_key(key): paths for key, paths in paths_of.items()}
-    return plain if len(plain) == len(paths_of) else paths_of
 
 
 def _pair(
@@ -394,15 +389,17 @@ def _begin_with_two_splits(one: str, other: str) -> bool:
 def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
     """Decode some pairs and detect which format the target files have."""
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
+    spread = np.random.default_rng(0).permutation(spread)  # large images are not all decoded
     masks = MaskFiles(files)
     masks.add(sorted(pairing.named)[:MAX_COUNTED])
     # Class folders with the same file names give many such pairings, so that two files of each have to suffice.
     if _has_several(pairing) and not any(_is_binary(files, masks, pairing.files[place][1]) for place in (0, -1)):
         return TargetInspection("", NOT_BINARY, {})
-    decoded = [
-        (read_levels(files, image), _mask_values(files, masks, target))
-        for image, target in (pairing.files[i] for i in spread)
-    ]
+    decoded: list[tuple[Array | None, Array | None]] = []
+    for image, target in (pairing.files[i] for i in spread):
+        if len(decoded) >= MIN_IMAGES and sum(map(_megapixels, decoded)) > MAX_MEGAPIXELS:
+            break
+        decoded.append((read_levels(files, image), _mask_values(files, masks, target)))
     readable = [(a, b) for a, b in decoded if a is not None and b is not None]
     pairs = [(a, b) for a, b in readable if a.shape[:2] == b.shape[:2]]
     required = max(MIN_IMAGES, MIN_VOTES * len(decoded))
@@ -434,6 +431,11 @@ def _first_error(files: SourceFiles, pairing: FilePairing) -> str:
         except (Unreadable, OSError, SyntaxError, ValueError, OverflowError) as error:
             return f": {path} {error}"
     return ""
+
+
+def _megapixels(pair: tuple[Array | None, Array | None]) -> float:
+    """Return the number of decoded pixels of an image and its target."""
+    return sum(level.shape[0] * level.shape[1] for level in pair if level is not None) / 1e6
 
 
 def _has_several(pairing: FilePairing) -> bool:
@@ -546,7 +548,7 @@ def _most_agree(votes: Iterator[bool]) -> bool:
 
 
 def _is_plain(level: Array, values: int = MAX_VALUES) -> bool:
-    return level.ndim == 2 and len(np.unique(level)) <= values
+    return level.ndim == 2 and len(count_values(level)) <= values
 
 
 def _has_few_colours(image: Array) -> bool:
@@ -560,18 +562,19 @@ def _has_few_colours(image: Array) -> bool:
 
 def _has_one_region_per_value(level_HW: Array) -> bool:
     """Return whether there are more than `MIN_IMAGES` nonzero values, and each is one connected region."""
-    found = np.unique(level_HW[level_HW != 0]) if level_HW.ndim == 2 else np.zeros(0)
+    found = count_values(level_HW).keys() - {0} if level_HW.ndim == 2 else set()
     return len(found) > MIN_IMAGES and count_regions(level_HW) <= len(found)
 
 
 def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
     """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
     values: Counter[int] = Counter()
-    for _, target in pairing.files[:MAX_COUNTED]:
+    for _, target in pairing.files[:: max(1, len(pairing.files) // MAX_COUNTED)][:MAX_COUNTED]:
         level = _mask_values(files, masks, target)
         if level is not None and level.ndim == 2:
-            found, counts = np.unique(level, return_counts=True)
-            values.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            values.update(count_values(level))
+        if values.total() > MAX_COUNTED_MEGAPIXELS * 1e6:
+            break
     return {value: count / values.total() for value, count in sorted(values.items())}
 
 

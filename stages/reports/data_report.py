@@ -41,7 +41,7 @@ EXTREMES = (
     ("Smallest", "area", True, "{width} \N{MULTIPLICATION SIGN} {height}"),
     ("Largest", "area", False, "{width} \N{MULTIPLICATION SIGN} {height}"),
     ("Emptiest", "entropy", True, "entropy {entropy:.1f} bits"),
-    ("Least sharp", "sharpness", True, "sharpness {sharpness:.1f}"),
+    ("Least sharp", "edge_width", False, "edges {edge_width:.1f} pixels wide"),
 )
 
 

@@ -25,6 +25,7 @@ from stages.training.training_progress import EpochMetrics
 
 MIN_SECONDS = 4.0  # duration of a first epoch that is long enough for an estimate
 MAX_BATCHES = 16
+MAX_PIXELS = 2**18  # working pixels of a timed batch, of at least two images: a U-Net uses 0.7 GiB for them
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class _Run:
     """Size of a timed run."""
 
     images: int
+    batch_size: int
     epochs: int
     validation_share: float
     """Validation images as a share of training images."""
@@ -70,6 +72,8 @@ def estimate_epoch(
 ) -> EpochEstimate:
     """Time an epoch on a few images and extrapolate to all.
 
+    The batches have at most `MAX_PIXELS`, so that the memory does not depend on the proposed batch size.
+
     Args:
         samples: images, which are repeated where more are needed.
         annotations: annotations of all known images.
@@ -82,12 +86,13 @@ def estimate_epoch(
             the loss is not finite.
         ValueError: see `write_dry_run_data`.
     """
-    spec, batch_size = _spec(samples, annotations, params), params.train.batch_size
-    batches_per_epoch = math.ceil(training / batch_size)
-    run = _Run(batch_size, 1, validation / training, batches_per_epoch * params.train.epochs)
+    spec = _spec(samples, annotations, params)
+    batch_size = min(params.train.batch_size, max(2, MAX_PIXELS // spec.size**2))
+    planned_steps = math.ceil(training / params.train.batch_size) * params.train.epochs
+    run = _Run(batch_size, batch_size, 1, validation / training, planned_steps)
     epoch = _measure(samples, spec, params, run)
     if epoch.seconds < MIN_SECONDS:  # too short, and dominated by initialization
-        batches = min(MAX_BATCHES, math.ceil(MIN_SECONDS / epoch.seconds), batches_per_epoch)
+        batches = min(MAX_BATCHES, math.ceil(MIN_SECONDS / epoch.seconds), math.ceil(training / batch_size))
         epoch = _measure(samples, spec, params, replace(run, images=batches * batch_size, epochs=2))
     seconds, conditions = _corrected_for_load(epoch)
     measurement = (
@@ -133,7 +138,7 @@ def _measure(samples: Sequence[LabelledImage], spec: TaskSpec, params: Params, r
             "task": params.task,
             "augment": params.augment,
             "network": params.network.model_copy(update={"weights": "none"}),
-            "train": params.train.model_copy(update={"epochs": run.epochs}),
+            "train": params.train.model_copy(update={"epochs": run.epochs, "batch_size": run.batch_size}),
         }
         cpu_clock, seconds = [time.process_time()], []
 

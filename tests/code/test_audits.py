@@ -96,6 +96,19 @@ def test_a_brightness_shift_of_one_class_blocks(ingest: Ingest, params: Params, 
     assert finding.images
 
 
+def test_the_most_informative_part_of_the_image_is_outlined(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    """A display at a fixed position, away from the border, is brighter in one class."""
+    rng = np.random.default_rng(0)
+    images: Images = []
+    for number in range(120):
+        image = rng.integers(60, 200, (32, 32)).astype(np.uint8)
+        image[9:15, 17:23] = rng.integers(0, 80) + 120 * (number % 2)
+        images.append(("ab"[number % 2], image))
+    finding = findings_of(ingest(write_folders(tmp_path / "d", images)), params)["confounder/thumbnail"]
+    assert "in row 2 and column 3" in finding.message
+    assert {box for boxes in finding.places.values() for box in boxes} == {(16, 8, 24, 16)}
+
+
 def test_the_suggested_augmentation_removes_the_confounder(ingest: Ingest, params: Params, tmp_path: Path) -> None:
     """Brightness alone separates the classes of the original images but not those of the augmented images."""
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ from benchmarks.inference import (
     peak_flops,
     variant_acceptance,
 )
-from benchmarks.pipeline import dataset_scaling
+from benchmarks.pipeline import configure_cost, dataset_scaling
 from benchmarks.pipeline.dataset_scaling import photo_like
 from benchmarks.result_pages import replace_block
 from benchmarks.serving import compare_serving, fuzz_server
@@ -276,6 +276,18 @@ def test_dataset_scaling_measures_every_stage(tmp_path: Path) -> None:
     (run,) = run_tiny(dataset_scaling.main, tmp_path)["runs"]
     assert list(run["stages"]) == ["ingest", "validate", "audit", "ingest, one image added"]
     assert_positive(run)
+
+
+@pytest.mark.slow
+def test_the_cost_of_configure_is_measured_with_and_without_quick(tmp_path: Path) -> None:
+    (run,) = run_tiny(configure_cost.main, tmp_path)
+    assert run["quick"]["status"] == run["timed"]["status"] == 0
+    assert 0 < run["quick"]["cpu_seconds"] < run["timed"]["cpu_seconds"] and run["quick"]["mib"] > 50
+
+
+def test_the_table_of_costs_leaves_out_what_was_not_measured() -> None:
+    run = {"folder": "many", "files": 60_000, "quick": {"cpu_seconds": 12.0, "mib": 300, "status": 0}}
+    assert configure_cost.table([run]).splitlines()[-1] == "| many | 60,000 | 12.0 | 300 | | |"
 
 
 def test_a_tiny_run_without_a_folder_does_not_replace_results() -> None:

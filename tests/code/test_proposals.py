@@ -1,21 +1,24 @@
 """Inspection of images by configure, and the values and reasons it proposes."""
 
 import errno
+import io
 import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages import ingest as ingest_stage
 from stages.config.load import load
 from stages.config.schema import Params
-from stages.configuration import Choice, limit_epochs
+from stages.configuration import Choice, group_similarity, grouping, inspection, limit_epochs
 from stages.configuration.class_names import find_similar_names
 from stages.configuration.filename_patterns import find_groupings, find_sequences
 from stages.configuration.grouping import detect_grouping
@@ -23,6 +26,7 @@ from stages.configuration.object_size import mask_thickness
 from stages.configuration.orientation import covered_sectors
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
+from stages.images.decode import DecodedImage, decode_image
 from stages.importers.sample import Sample, fixed_annotation
 from stages.runner.stage import call
 from stages.training import epoch_timing
@@ -481,6 +485,22 @@ def test_proposed_training_is_timed(
     assert load(workspace / "params.proposed.yaml").train.epochs < 60, "the time budget limits the epochs"
 
 
+def test_the_pixels_of_timed_batches_do_not_depend_on_the_proposed_batch_size(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def measure(samples: Any, spec: Any, params: Params, run: Any) -> Any:
+        runs.append(run)
+        return epoch_timing._MeasuredEpoch(1.0, 1.0, run.images, 1, "cuda")
+
+    monkeypatch.setattr(epoch_timing, "_spec", lambda *arguments: SimpleNamespace(size=256))
+    monkeypatch.setattr(epoch_timing, "_measure", measure)
+    large = params.model_copy(update={"train": params.train.model_copy(update={"batch_size": 32})})
+    estimate = epoch_timing.estimate_epoch([], [], large, training=320, validation=64)
+    assert {run.batch_size for run in runs} == {4} and estimate.seconds == 320 / runs[-1].images
+
+
 def test_empty_folder_and_file_give_different_errors(workspace: Path) -> None:
     (workspace / "empty").mkdir()
     with pytest.raises(UserError, match="empty contains no files"):
@@ -500,3 +520,53 @@ def test_numbered_images_are_sorted_numerically() -> None:
 def test_video_frames_are_grouped(propose: Callable[..., tuple[Params, str]], reference_data: Path) -> None:
     proposed, output = propose(reference_data / "mouse_joints.zip", "--inside", "mouse_joints/openfield")
     assert proposed.ingest.sequence_block == 6 and "images at a distance of" in output
+
+
+def test_large_images_are_opened_up_to_a_limit_of_megapixels(
+    tmp_path: Path, propose: Callable[..., tuple[Params, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "MOST_MEGAPIXELS", 0.1)
+    monkeypatch.setattr(grouping, "MEGAPIXELS", 0.1)
+    monkeypatch.setattr(grouping, "MEGAPIXELS_OF_LOOK_ALIKES", 0.1)
+    opened = []
+
+    def counted(data: bytes, *arguments: Any, **options: Any) -> DecodedImage:
+        opened.append(data)
+        return decode_image(data, *arguments, **options)
+
+    monkeypatch.setattr(group_similarity, "decode_image", counted)
+    files = {f"{'ab'[i % 2]}/photo{i:02}.png": png(noise(i, 200)) for i in range(40)}
+    propose(write(tmp_path / "photos", files))
+    assert inspection.FEWEST <= len(opened) <= inspection.FEWEST + 3 * 3  # 0.04 megapixels each, 3 limits
+
+
+def test_a_photo_is_decoded_at_a_reduced_scale_for_its_statistics() -> None:
+    image = Image.fromarray(noise(0, 64)).resize((1600, 1200)).convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")
+    decoded = group_similarity.decode_for_signature(buffer.getvalue(), 100)
+    assert decoded.size == (1600, 1200) and decoded.image.shape[:2] == (800, 600)
+    full = decode_image(buffer.getvalue())
+    assert full.size == full.image.shape[:2] == (1600, 1200)
+    one, other = (group_similarity.compute_signature(image, buffer.getvalue()) for image in (decoded, full))
+    assert np.abs(one.thumbnail - other.thumbnail).max() < 4 and np.abs(one.tone - other.tone).max() < 4
+    assert one.pixels != other.pixels and one.megapixels < other.megapixels
+
+
+@pytest.mark.parametrize("count", [200, 800])
+def test_the_number_of_compared_pairs_depends_on_the_opened_images_only(count: int) -> None:
+    labels = CountedLabels([""] * count)
+    signature = group_similarity.ImageSignature(np.arange(1024, dtype=np.float32), np.zeros(6), "", 1)
+    known = dict.fromkeys(range(0, count, count // 40), signature)
+    list(grouping._similarity_by_lag(range(count), labels, known))
+    assert labels.read < 5 * 40**2
+
+
+class CountedLabels(list[str]):
+    """A list that counts how often an item is read."""
+
+    read = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        self.read += 1
+        return super().__getitem__(place)

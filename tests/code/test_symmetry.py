@@ -108,6 +108,32 @@ def test_classes_that_mirror_each_other_disable_the_flip() -> None:
     assert flip.amounts is None
 
 
+@pytest.mark.parametrize(("cause", "is_signal"), [("colour", True), ("shape", False)])
+def test_hue_is_not_changed_where_grey_images_lose_the_class(cause: str, is_signal: bool) -> None:
+    rng, images, class_N = np.random.default_rng(0), [], np.arange(120) % 2
+    for one in class_N:
+        colour, shape = (one, rng.integers(2)) if cause == "colour" else (rng.integers(2), one)
+        image = Image.new("RGB", (48, 48), (128, 128, 128))
+        x, y = rng.integers(4, 24, 2).tolist()
+        fill = ((200, 94, 94), (94, 148, 94))[colour]  # equal in grey
+        (ImageDraw.Draw(image).ellipse if shape else ImageDraw.Draw(image).rectangle)(
+            (x, y, x + 18, y + (18 if shape else 8)), fill=fill
+        )
+        images.append(np.asarray(image))
+    rows = pd.DataFrame({"group": [str(i) for i in range(120)], "inner_height": 48, "inner_width": 48})
+    store: Any = _Store(np.stack(images), rows)
+    drop = measure_symmetries(store, class_N)["symmetry_score_drop"]
+    assert (drop.get("grey", 0.0) > 0.5) == is_signal
+    spec = TaskSpec("classification", "class", "label", labels=("a", "b"))
+    data = AugmentationData(spec, {}, drop)
+    preset = {
+        one.name: one
+        for one in choose_augmentations(Augment(preset="strong", padding="auto", amounts={"tint": 0.3}), data)
+    }
+    assert (preset["hue"].amounts is None) == is_signal
+    assert preset["tint"].amounts is not None and ("colours may determine" in preset["tint"].why) == is_signal
+
+
 def test_black_border_share_ignores_the_padding() -> None:
     rng = np.random.default_rng(0)
     assert black_border_share(store_of(blobs(20, rng))) > 0.8 and black_border_share(store_of(letters(20, rng))) < 0.1
