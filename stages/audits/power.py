@@ -70,7 +70,7 @@ def require_power(finding: Finding, powers: Sequence[Power]) -> list[Finding]:
         return [finding]
     assert powers, f"{finding.id} passes without power"
     would, would_not = ([p for p in powers if p.is_sufficient == sufficient] for sufficient in (True, False))
-    figures = {p.fault: {"found": p.found, "planted": p.planted} for p in powers}
+    figures = {p.fault: {"found": int(p.found), "planted": int(p.planted)} for p in powers}
     findings = []
     if would:
         evidence = finding.evidence | {"power": figures}
