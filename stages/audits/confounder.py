@@ -7,16 +7,19 @@ has not seen. A network may use whatever predicts the label better than chance i
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stages.audits import border_confounders
 from stages.audits.audit_data import AuditData
+from stages.audits.power import TRIALS, Power, merge_unchecked, require_power
 from stages.augmentations import AUGMENTATIONS
 from stages.config.schema_data import Audit
-from stages.core.findings import Finding
+from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE, unpack_thumbnails
@@ -32,6 +35,7 @@ CONTENT_DEPENDENT = ("bytes", "bytes_per_pixel")
 by AUC: digit 1 of USPS has a skill of 0.84 and an AUC of 0.99 although nothing is wrong."""
 BLOCKING_SKILL = 0.5  # skill of metadata without the file size, from which the finding blocks; below it, it warns
 MIN_GROUPS = 20  # with 8 groups, the test had no power
+LEVELS = ("brightness", "darkest", "brightest", "border")  # statistics that a change of the exposure shifts
 
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
@@ -65,9 +69,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
         return [Finding("confounder/not-checked", "warning", message, evidence)]
     rows = _sample(rows, audit.max_images)
     findings = [
-        _statistics(rows, audit),
+        *_statistics(rows, audit),
         *border_confounders.find(rows, audit),
-        _metadata(rows, audit),
+        *_metadata(rows, audit),
         *_names(rows, audit),
     ]
     if left_out:
@@ -77,6 +81,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
             f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}."
         )
         findings.append(Finding("confounder/not-checked", "info", message, {"classes": left_out}))
+    findings = merge_unchecked(findings)
     return findings if data.one_class_each else [_about_ranges(finding) for finding in findings]
 
 
@@ -86,7 +91,7 @@ def _about_ranges(finding: Finding) -> Finding:
     return replace(finding, message=message)
 
 
-def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
+def _statistics(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     features = rows[[*EXPOSURE, *STRUCTURE]]
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
     tells = single_feature_separation(features, rows["label"], rows["group"])
@@ -110,13 +115,50 @@ def _statistics(rows: pd.DataFrame, audit: Audit) -> Finding:
             f"find out how these images were recorded.{_augmentation_advice(alone[:3], rows)}"
         )
         images = [path for t in alone[:3] for path in rows.loc[rows["label"] == t["label"], "path"].head(6)]
-        return Finding("confounder/statistics", "blocking", message, evidence, list(dict.fromkeys(images)))
+        return [Finding("confounder/statistics", "blocking", message, evidence, list(dict.fromkeys(images)))]
     if _is_significant(skill, audit):
         strongest = ", ".join(f"{t['feature']} for class `{t['label']}` (AUC {t['auc']:.2f})" for t in tells[:3])
         message += f" This may be a true difference between the classes. It is largest in {strongest}."
         message += f" Compare the score of the model with this skill.{_augmentation_advice(tells[:1], rows)}"
-        return Finding("confounder/statistics", "blocking" if audit.block_on_content else "warning", message, evidence)
-    return Finding("confounder/statistics", "passed", f"{message} {_limits_text(audit)}", evidence)
+        severity: Severity = "blocking" if audit.block_on_content else "warning"
+        return [Finding("confounder/statistics", severity, message, evidence)]
+    found = Finding("confounder/statistics", "passed", f"{message} {_limits_text(audit)}", evidence)
+    step = max(1.0, float(rows["brightness"].std()))
+    fault = f"one class that is {step:.0f} levels brighter or darker"
+
+    def other_exposure(label: str, trial: int) -> pd.DataFrame:
+        """Shift the exposure of a class by a standard deviation of the brightness of all images."""
+        shift_N = (rows["label"] == label) * (step if trial % 2 else -step)
+        return features.assign(**{name: (features[name] + shift_N).clip(0, 255) for name in LEVELS})
+
+    return require_power(found, [_power(fault, other_exposure, rows, skill, audit)])
+
+
+def _power(
+    fault: str, change: Callable[[str, int], pd.DataFrame], rows: pd.DataFrame, skill: Skill, audit: Audit
+) -> Power:
+    """Return how often a probe finds a fault that is planted in one class of the data.
+
+    Args:
+        fault: the fault in words.
+        change: function from the class and the number of the trial to the features with the fault.
+        rows: rows of the manifest with the column `label`.
+        skill: result for the features without a fault.
+        audit: thresholds.
+    """
+    found = 0
+    for trial, label in enumerate(drawn_classes(rows["label"], TRIALS)):
+        result = probe(change(label, trial), rows["label"], rows["group"], permutations=0)
+        found += skill.p_of(result.margin) <= audit.max_p and result.best >= audit.min_skill
+    alarms, permutations = skill.false_alarms(audit.max_p, audit.min_skill)
+    missing = "More images, in more groups per class, are required."
+    return Power(fault, found, TRIALS, missing, f"false alarms in {alarms} of {permutations} permutations")
+
+
+def drawn_classes(labels: pd.Series, count: int) -> list[str]:
+    """Return `count` random classes, as different ones as possible; the same for the same labels."""
+    names = sorted(labels.unique())
+    return [names[i] for i in np.resize(np.random.default_rng(0).permutation(len(names)), count)]
 
 
 def _augmentation_advice(tells: list[dict[str, Any]], rows: pd.DataFrame) -> str:
@@ -162,18 +204,18 @@ def _skill_of_colours(rows: pd.DataFrame) -> tuple[float, float]:
     return skills[0], max(skills[1], 0.0)
 
 
-def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
+def _metadata(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     if not rows["has_file"].all():
         count = int((~rows["has_file"]).sum())
         message = (
             f"File metadata were not checked: {count:,} of {quantity(len(rows), 'image')} "
             f"{'comes' if count == 1 else 'come'} from arrays, which have none."
         )
-        return Finding("confounder/metadata", "info", message)
+        return [Finding("confounder/metadata", "info", message)]
     varying = [name for name in METADATA if rows[name].nunique() > 1]
     if not varying:
         message = "All files have the same metadata, which therefore cannot predict the label."
-        return Finding("confounder/metadata", "passed", message)
+        return [Finding("confounder/metadata", "passed", message)]  # not a test: any difference would be seen
     features = rows[varying].assign(**({"taken": _days(rows["taken"])} if "taken" in varying else {}))
     skill = probe(features, rows["label"], rows["group"], audit.permutations, audit.min_skill)
     skill_of = {name: probe(features[[name]], rows["label"], rows["group"], permutations=0).best for name in varying}
@@ -187,6 +229,7 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
     ]
     warns = False
     independent = [name for name in varying if name not in CONTENT_DEPENDENT]
+    without = skill
     if independent:
         without = probe(features[independent], rows["label"], rows["group"], audit.permutations, audit.min_skill)
         evidence |= {"without_bytes": without.best, "p_without_bytes": without.p}
@@ -201,12 +244,17 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> Finding:
             " The label should not depend on properties of the file: find out why they differ between the classes, and "
             "record and store all images in the same way."
         )
-        return Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)
+        return [Finding("confounder/metadata", "blocking" if any(blocks) else "warning", message, evidence)]
     message += (
         f" This is reported if the skill without the file size is at least {audit.min_skill:g} with p of at most "
         f"{audit.max_p:g}."
     )
-    return Finding("confounder/metadata", "passed", message, evidence)
+    found = Finding("confounder/metadata", "passed", message, evidence)
+
+    def other_camera(label: str, trial: int) -> pd.DataFrame:
+        return features[independent].assign(camera=rows["camera"].astype(str).where(rows["label"] != label, "another"))
+
+    return require_power(found, [_power("one class from another camera", other_camera, rows, without, audit)])
 
 
 def _days(taken: pd.Series) -> pd.Series:
@@ -229,7 +277,13 @@ def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
     evidence = {"skill": skill.skill, "of_one_class": skill.best, "p": skill.p}
     message = f"The numbers in file names predict the label with skill {_skill_text(skill)}."
     if not _is_significant(skill, audit):
-        return [Finding("confounder/file-names", "passed", f"{message} {_limits_text(audit)}", evidence)]
+        found = Finding("confounder/file-names", "passed", f"{message} {_limits_text(audit)}", evidence)
+
+        def own_session(label: str, trial: int) -> pd.DataFrame:
+            """Number the images of a class after those of all others."""
+            return pd.DataFrame({"number": number.rank(method="first") + len(number) * (rows["label"] == label)})
+
+        return require_power(found, [_power("one class numbered after the others", own_session, rows, skill, audit)])
     message += (
         " A network does not see file names. However, if a camera assigned the numbers, each class may have been "
         "recorded in one session with its own light and background, which the network does see. If the images were "

@@ -10,11 +10,13 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import cross_val_predict
 
 from stages.audits.audit_data import AuditData
+from stages.audits.power import merge_unchecked, require_power
+from stages.audits.representativeness import power_of
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.probes.appearance import measure_appearance
 from stages.probes.linear_probe import FOLDS, stratified_group_folds
-from stages.probes.two_sample_test import CLEAR, Difference, compare_features, sample, shares_differ, too_few
+from stages.probes.two_sample_test import Difference, compare_features, sample, shares_differ, too_few
 
 MAX_ORIGINS = 5  # maximum number of origins that are compared with the largest one
 PENALTY = 10.0  # ridge penalty of the label probe, on standardized pixels
@@ -46,24 +48,24 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     origins = rows["origin"].value_counts()
     if len(origins) < 2:
         message = (
-            "Fewer than two origins are specified (ingest.origin_regex, ingest.columns.origin), so there are none to "
-            "compare."
+            "Origins were not compared: fewer than two are specified. If the images are from several sites, cameras or "
+            "scanners, specify ingest.origin_regex or ingest.columns.origin."
         )
-        return [Finding("domain_gap/origins", "passed", message)]
+        return [Finding("domain_gap/not-checked", "info", message)]
     largest, *others = (str(name) for name in origins.index[: MAX_ORIGINS + 1])
     unable = {o: too_few(rows[rows["origin"] == o], rows[rows["origin"] == largest]) for o in others}
     findings = []
     gaps = [_gap(rows, o, largest, data, audit) for o in others if not unable[o]]
     if gaps:
-        findings.append(_finding(gaps, rows, audit))
+        findings += _findings(gaps, rows, audit)
     if any(unable.values()):
         reasons = ", ".join(f"`{o}` with `{largest}` ({why})" for o, why in unable.items() if why)
         findings.append(Finding("domain_gap/not-checked", "info", f"Origins that were not compared: {reasons}."))
-    return findings
+    return merge_unchecked(findings)
 
 
-def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
-    clear = [gap for gap in gaps if gap.difference.p <= audit.max_p and gap.difference.auc >= CLEAR]
+def _findings(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> list[Finding]:
+    clear = [gap for gap in gaps if gap.difference.p <= audit.max_p and gap.difference.is_clear]
     evidence = {
         f"{gap.origin} against {gap.other}": gap.difference.evidence()
         | {"own_skill": gap.own, "carried_skill": gap.carried}
@@ -75,9 +77,10 @@ def _finding(gaps: list[Gap], rows: pd.DataFrame, audit: Audit) -> Finding:
             f"No compared origin differs clearly from `{gaps[0].other}`, class by class: a probe distinguishes the "
             f"images with AUC {values}, where 0.5 is chance and 1 is perfect."
         )
-        return Finding("domain_gap/origins", "passed", message, evidence)
+        found = Finding("domain_gap/origins", "passed", message, evidence)
+        return require_power(found, [power_of(gap.difference, f"an origin `{gap.origin}` that is") for gap in gaps])
     message = " ".join(_describe(gap, rows, audit) for gap in clear)
-    return Finding("domain_gap/origins", "warning", message, evidence, clear[0].difference.typical)
+    return [Finding("domain_gap/origins", "warning", message, evidence, clear[0].difference.typical)]
 
 
 def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
@@ -93,11 +96,11 @@ def _describe(gap: Gap, rows: pd.DataFrame, audit: Audit) -> str:
             f"{max(0.0, min(1.0, gap.carried / gap.own)):.0%} of the skill transfers."
         )
     both = rows[rows["origin"].isin([gap.origin, gap.other])]
-    distance, p, classes = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)
-    if p <= audit.max_p and distance >= MIN_SHARE_DISTANCE:
+    shares = shares_differ(both, (both["origin"] == gap.origin).to_numpy(), audit.permutations)
+    if shares.p <= audit.max_p and shares.distance >= MIN_SHARE_DISTANCE:
         message += (
             f" The class shares of the two origins also differ (`{gap.origin}` minus `{gap.other}`: "
-            f"{', '.join(classes)}), so that the origin predicts the class."
+            f"{', '.join(shares.classes)}), so that the origin predicts the class."
         )
     return message
 

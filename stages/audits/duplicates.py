@@ -25,9 +25,9 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     judged = [(s, _agreement(s, data)) for s in same]
     conflicting = [s for s, agreement in judged if agreement is None]
     findings = [
-        _conflicts(conflicting),
+        _conflicts(conflicting, data.copies),
         *_agreements([(s, agreement) for s, agreement in judged if agreement is not None and agreement != Agreement()]),
-        _repeats([s for s, agreement in judged if agreement is not None]),
+        _repeats([s for s, agreement in judged if agreement is not None], data.copies),
         *_near([s for s in near if s["label"].nunique() == 1], data, len(near)),
         *_near_conflicts([s for s in near if s["label"].nunique() > 1], data.copies),
     ]
@@ -50,9 +50,10 @@ def _agreement(same: pd.DataFrame, data: AuditData) -> Agreement | None:
     return Agreement()
 
 
-def _conflicts(found: list[pd.DataFrame]) -> Finding:
+def _conflicts(found: list[pd.DataFrame], copies: Copies) -> Finding:
     if not found:
-        return Finding("duplicates/conflicting-labels", "passed", "No image was found with two different labels.")
+        message = f"No image was found with two different labels. {_compared(copies)}"
+        return Finding("duplicates/conflicting-labels", "passed", message)
     message = (
         f"{_images(len(found))} more than once with different labels: {_listed(found)}. At most one label of each "
         "image can be correct: correct or remove the others."
@@ -90,9 +91,16 @@ def _shown(
     return captions, {path: [shape.box for shape in one.shapes] for path, one in annotations if one.shapes}
 
 
-def _repeats(found: list[pd.DataFrame]) -> Finding:
+def _compared(copies: Copies) -> str:
+    """Return which copies were searched: those with equal pixels, and those that the search finds reliably."""
+    reliable = describe_detection(copies.planted_same, reliable=True)
+    return f"Copies with equal pixels were searched{f', and copies that are {reliable}' if reliable else ' only'}."
+
+
+def _repeats(found: list[pd.DataFrame], copies: Copies) -> Finding:
     if not found:
-        return Finding("duplicates/same-label", "passed", "No image was found more than once with the same label.")
+        message = f"No image was found more than once with the same label. {_compared(copies)}"
+        return Finding("duplicates/same-label", "passed", message)
     extra = sum(len(same) - 1 for same in found)
     across = [same for same in found if same["group"].nunique() > 1]
     message = (

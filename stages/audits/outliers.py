@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stages.audits.audit_data import AuditData
+from stages.audits.power import Power, choose_planted, require_power
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
@@ -23,6 +24,8 @@ MIN_FACTOR = 2.0  # an outlier differs from the median by at least this factor
 MAX_SHARE = 0.05  # share of the images; a larger share is a separate kind of image, not outliers
 MAX_SHOWN = 24
 SIDES = ["width", "height"]
+
+MAX_PLANTED = 20  # maximum number of planted outliers of each kind
 
 Measure = Callable[[pd.DataFrame], pd.Series]
 KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
@@ -55,6 +58,17 @@ KINDS: dict[str, tuple[str, str, int, float, Measure]] = {
 """Outlier measures by id: comparison, name of the measured value, low (-1) or high (1) outliers, offset that is added
 before the logarithm, measure."""
 
+PLANTED: dict[str, tuple[str, float]] = {
+    "dark": ("images with a tenth of the light", 0.1),
+    "washed-out": ("images with nine tenths of the distance to white removed", 0.1),
+    "low-contrast": ("images with a twentieth of the contrast", 0.05),
+    "blurred": ("images whose strongest edges are four times as wide", 4),
+    "small": ("images with a quarter of the width and height", 1 / 16),
+    "large": ("images of four times the width and height", 16),
+    "elongated": ("images with one side five times as long", 5),
+}
+"""Planted outliers by measure: the fault in words, and the factor by which it changes the measured value."""
+
 
 def find(data: AuditData, audit: Audit) -> list[Finding]:
     """Report outliers by each measure of `KINDS`; none blocks, because an unusual image may be correct.
@@ -65,13 +79,35 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     if len(rows) < MIN_IMAGES:
         message = f"Outliers were not checked: {quantity(len(rows), 'image')}; at least {MIN_IMAGES} are required."
         return [Finding("outliers/not-checked", "info", message)]
-    found = [_outliers(name, rows) for name in KINDS]
+    found = [finding for name in KINDS if (finding := _outliers(name, rows))]
     message = (
         f"No outliers were found. A property by which more than {MAX_SHARE:.0%} of the images are outliers is not "
         "reported."
     )
     passed = Finding("outliers/images", "passed", message)
-    return [finding for finding in found if finding] or [passed]
+    return found or require_power(passed, [_power(name, fault, rows) for name, fault in PLANTED.items()])
+
+
+def _power(name: str, fault: tuple[str, float], rows: pd.DataFrame) -> Power:
+    """Return how many images are found in which the measured value is changed.
+
+    Args:
+        name: measure, a key of `KINDS`.
+        fault: the fault in words, and the factor of the measured value.
+        rows: rows of the manifest.
+    """
+    _, _, side, offset, measure = KINDS[name]
+    words, factor = fault
+    value_N = measure(rows).to_numpy(float)
+    found, planted = 0, choose_planted(len(rows), MAX_PLANTED)
+    for n in planted:
+        changed_N = value_N.copy()
+        changed_N[n] *= factor
+        far_N = _far(side * np.log(changed_N + offset))
+        found += bool(far_N[n] > 0 and (far_N > 0).sum() <= MAX_SHARE * len(rows))
+    missing = "The images differ too much from each other in this respect: look for such images yourself."
+    alarms = "false alarms for 0.3% of the images of the audit benchmark"
+    return Power(words, found, len(planted), missing, alarms)
 
 
 def _outliers(name: str, rows: pd.DataFrame) -> Finding | None:

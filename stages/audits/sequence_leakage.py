@@ -119,15 +119,20 @@ def _find(data: AuditData, audit: Audit) -> list[Finding]:
             "ingest.group_regex."
         )
         return [Finding(ID, "info", message, evidence), *left_out]
-    if found.auc + SURE * found.error >= SIMILAR:
+    unsure = max(tested, key=lambda one: one.auc + SURE * one.error)  # of any kind of series
+    if unsure.auc + SURE * unsure.error >= SIMILAR:
         message = (
-            f"Similarity of neighbours could not be decided from {quantity(len(found.pairs.near[1]), 'pair')} of "
-            f"neighbours and {len(found.pairs.far):,} of distant images in different groups: AUC {auc}. If the series "
-            "are slices or frames, specify groups, for example by ingest.sequence_block."
+            f"Similarity of neighbours could not be decided from {quantity(len(unsure.pairs.near[1]), 'pair')} of "
+            f"neighbours and {len(unsure.pairs.far):,} of distant images in different groups: AUC {unsure.auc:.2f} "
+            f"(0.5: chance, standard error {unsure.error:.2f}). If the series are slices or frames, specify groups, "
+            "for example by ingest.sequence_block."
         )
         return [_not_checked(message, evidence), *left_out]
     degree = "hardly" if found.auc < SLIGHTLY_SIMILAR else "not significantly"
-    message = f"Consecutively numbered images are {degree} more similar than distant images: AUC {auc}."
+    message = (
+        f"Consecutively numbered images are {degree} more similar than distant images: AUC {auc}. An AUC of "
+        f"{SIMILAR}, from which they would be reported as frames of one scene, is ruled out with a certainty of 95%."
+    )
     return [Finding(ID, "passed", message, evidence), *left_out]
 
 

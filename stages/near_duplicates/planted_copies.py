@@ -3,12 +3,15 @@
 A search that does not find planted copies cannot show that the data set has none.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image as Picture
 
 from stages.core.shapes import Array, Integer
+from stages.images.image_statistics import to_grey
 
 COPIES = 40  # planted copies of each kind, of one image each
 MIN_FOUND = 0.8  # share of the planted copies of a kind that must be found before their absence is reported
@@ -47,6 +50,24 @@ KINDS: dict[str, Callable[[Image], Image]] = {
     "photographed again": _photograph_again,
 }
 """Change by kind of copy."""
+
+
+def _encode_again(image: Image) -> Image:
+    """Store the grey levels as a JPEG of quality 50."""
+    buffer = io.BytesIO()
+    Picture.fromarray(to_grey(image)).save(buffer, "JPEG", quality=50)
+    return np.asarray(Picture.open(buffer))
+
+
+def _halve(image: Image) -> Image:
+    """Reduce the grey levels to half the width and height."""
+    height, width = image.shape[:2]
+    size = max(1, width // 2), max(1, height // 2)
+    return np.asarray(Picture.fromarray(to_grey(image)).resize(size, Picture.Resampling.BICUBIC))
+
+
+SAME_IMAGE: dict[str, Callable[[Image], Image]] = {"re-encoded": _encode_again, "reduced to half the size": _halve}
+"""Change by kind of copy that counts as the same image, not as a near-duplicate."""
 
 
 @dataclass(frozen=True)

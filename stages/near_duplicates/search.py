@@ -36,7 +36,7 @@ from stages.near_duplicates.image_similarity import (
     image_details,
 )
 from stages.near_duplicates.perceptual_hash import RADIUS, near_pairs, parse_hashes, radius_for
-from stages.near_duplicates.planted_copies import COPIES, KINDS, Detection, describe_detection
+from stages.near_duplicates.planted_copies import COPIES, KINDS, SAME_IMAGE, Detection, describe_detection
 
 NEAR = 0.1  # maximum expected number of equally close pairs of distinct images, for a near-duplicate
 SAME = 1e-6  # maximum expected number for two copies of the same image
@@ -68,7 +68,9 @@ class Copies:
     not_checked: str
     """Description of what was not compared, and why; empty if everything was compared."""
     planted: dict[str, Detection]
-    """How many planted copies of each kind the search finds; empty if nothing could be compared."""
+    """How many planted near-duplicates of each kind the search finds; empty if nothing could be compared."""
+    planted_same: dict[str, Detection]
+    """How many planted copies of each kind of `SAME_IMAGE` are recognized as the same image; empty likewise."""
     clusters: Clusters | None
     """Clusters of similar images in a sample; None if there are too few images to know."""
 
@@ -91,11 +93,11 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(len(usable), 'distinct non-blank image')} {'is' if len(usable) == 1 else 'are'} too few to "
             f"detect near-duplicates ({MIN_IMAGES} are required); only equal pixels were compared"
         )
-        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {}, None)
+        return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {}, {}, None)
     pairs, hash_bits, radius, unchecked = _candidates(known.iloc[usable])
     judged, learned, flat, detailed, clusters = _compare_images(known, usable[pairs], usable, folder)
     judged["bits"] = hash_bits
-    planted = _search_planted(known.iloc[usable], folder, learned, radius) if learned else {}
+    planted, planted_same = _search_planted(known.iloc[usable], folder, learned, radius) if learned else ({}, {})
     if flat:
         verb = "was" if flat == 1 else "were"
         unchecked.append(f"{quantity(flat, 'image')} with almost no detail {verb} compared only for equal pixels")
@@ -108,30 +110,34 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
         unchecked.append(
             f"{detailed} images are too few to know how similar distinct images are ({FEWEST} are required)"
         )
-    if missed := describe_detection(planted, reliable=False):
+    if missed := describe_detection(planted | planted_same, reliable=False):
         unchecked.append(f"in this data set, the search misses many copies that are {missed}")
     bits = _reliable_bits(judged, len(usable), others)
-    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted, clusters)
+    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted, planted_same, clusters)
 
 
 def _search_planted(
     usable: pd.DataFrame, folder: Path, learned: DistanceDistribution, radius: int
-) -> dict[str, Detection]:
-    """Return how many changed copies of random images are found by hash and then by pixels, by kind of copy."""
+) -> tuple[dict[str, Detection], dict[str, Detection]]:
+    """Return how many changed copies of random images are found by hash and then by pixels, by kind of copy.
+
+    The second dict counts only those that are recognized as the same image.
+    """
     originals = usable.iloc[np.random.default_rng(1).permutation(len(usable))[:COPIES]]
     images = [picture.image for picture in decode_images(originals, folder)]
     hashes = parse_hashes(originals["phash"])
-    found = {}
-    for kind, change in KINDS.items():
+    detected: dict[str, Detection] = {}
+    for kind, change in {**KINDS, **SAME_IMAGE}.items():
         copies = [change(image) for image in images]
         bits = np.array([_hash_bits(one, copy) for one, copy in zip(hashes, copies, strict=True)])
         thumbs = np.stack([grey_thumbnail(image) for image in (*images, *copies)])
         details = image_details(thumbs)
         pairs = np.stack([np.arange(len(images)), np.arange(len(images), len(thumbs))], axis=1)
-        near = _judged(thumbs, details, pairs, learned)["expected"] <= NEAR
+        judged = _judged(thumbs, details, pairs, learned)
+        found = judged["same"] if kind in SAME_IMAGE else judged["expected"] <= NEAR
         detailed = np.asarray(details.any(axis=1))[: len(images)]
-        found[kind] = Detection(int((near & (bits <= radius))[detailed].sum()), int(detailed.sum()))
-    return found
+        detected[kind] = Detection(int((found & (bits <= radius))[detailed].sum()), int(detailed.sum()))
+    return {kind: detected[kind] for kind in KINDS}, {kind: detected[kind] for kind in SAME_IMAGE}
 
 
 def _hash_bits(phash: np.uint64, copy: Integer[Array, "_ _ *_"]) -> int:

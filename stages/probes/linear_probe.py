@@ -30,11 +30,33 @@ class Skill:
     """Out-of-fold score of each image for each class, [N, K]."""
     by_class: pd.Series
     """True positive rate minus false positive rate of each class (Youden 1950). For two classes this is `skill`."""
+    margin: float
+    """Statistic of the permutation test: mean margin of the true class."""
+    null_J2: Float[Array, "J 2"]
+    """Margin and `best` of each of the J permutations."""
 
     @property
     def best(self) -> float:
         """Maximum of `skill` and of `by_class`."""
         return max(self.skill, float(self.by_class.max()))
+
+    def p_of(self, margin: float) -> float:
+        """Return the p-value that another margin has under the null distribution of this test.
+
+        A fault that is planted in a few features hardly changes the null distribution, so that it is not drawn again.
+        """
+        return float((1 + (self.null_J2[:, 0] >= margin).sum()) / (1 + len(self.null_J2)))
+
+    def false_alarms(self, max_p: float, min_skill: float) -> tuple[int, int]:
+        """Return how many permutations would be reported if they were the data, and the number of permutations.
+
+        Args:
+            max_p: largest p-value at which a probe is reported.
+            min_skill: smallest value of `best` at which it is reported.
+        """
+        margin_J, best_J = self.null_J2.T
+        as_high_J = len(margin_J) - np.searchsorted(np.sort(margin_J), margin_J)  # includes the permutation itself
+        return int(((as_high_J <= max_p * len(margin_J)) & (best_J >= min_skill)).sum()), len(margin_J)
 
 
 def probe(
@@ -72,18 +94,26 @@ def probe(
     by_class = pd.Series(_youden(scores_NK.argmax(axis=1), codes), names)
     rng = np.random.default_rng(0)
     null = [
-        _out_of_fold(solvers, _permute_blocks(blocks, _shuffle_within_strata(stratum_of_block, rng)))[1]
+        _margin_and_best(solvers, _permute_blocks(blocks, _shuffle_within_strata(stratum_of_block, rng)))
         for _ in range(permutations if max(skill, by_class.max()) >= min_skill else min(permutations, FEW_PERMUTATIONS))
     ]
+    null_J2 = np.array(null, float).reshape(-1, 2)
+    p = float((1 + (null_J2[:, 0] >= observed).sum()) / (1 + len(null)))
     scores = pd.DataFrame(scores_NK, features.index[order], names).loc[features.index]
-    return Skill(skill, (1 + sum(n >= observed for n in null)) / (1 + len(null)), scores, by_class)
+    return Skill(skill, p, scores, by_class, observed, null_J2)
+
+
+def _margin_and_best(solvers: list["_Fold"], codes: Integer[Array, " N"]) -> tuple[float, float]:
+    """Return the margin and the value of `Skill.best` for labels `codes`."""
+    skill, margin, scores_NK = _out_of_fold(solvers, codes)
+    return margin, max(skill, float(_youden(scores_NK.argmax(axis=1), codes).max()))
 
 
 def _youden(predicted_N: Integer[Array, " N"], codes_N: Integer[Array, " N"]) -> Float[Array, " K"]:
     counts_K = np.bincount(codes_N)
     true_positives_K = np.bincount(codes_N, predicted_N == codes_N)
     false_positives_K = np.bincount(predicted_N, predicted_N != codes_N, len(counts_K))
-    return true_positives_K / counts_K - false_positives_K / np.maximum(len(codes_N) - counts_K, 1)
+    return true_positives_K / np.maximum(counts_K, 1) - false_positives_K / np.maximum(len(codes_N) - counts_K, 1)
 
 
 def _permute_blocks(blocks: list[Integer[Array, " _"]], order: Integer[Array, " B"]) -> Integer[Array, " N"]:

@@ -13,7 +13,7 @@ ROUNDS = 5  # of imputing invisible points and re-estimating the distribution
 
 
 def landmark_errors(
-    place_NP2: Float[Array, "N P 2"], groups_N: Shaped[Array, " N"]
+    place_NP2: Float[Array, "N P 2"], groups_N: Shaped[Array, " N"], only: Integer[Array, " M"] | None = None
 ) -> tuple[Float[Array, "N P"], Float[Array, " N"], Integer[Array, "N 2"]]:
     """Compare each point with its prediction from the other points of its image, by a model fitted to other groups.
 
@@ -23,6 +23,7 @@ def landmark_errors(
     Args:
         place_NP2: x and y of each point, in one unit; NaN for invisible points.
         groups_N: group of each image; at least two groups.
+        only: indices of the images that are compared; None: all.
 
     Returns:
         Errors, NaN for invisible points and for the only visible point of an image; the largest gain of an exchange in
@@ -31,9 +32,10 @@ def landmark_errors(
     count, points, _ = place_NP2.shape
     flat_ND = place_NP2.reshape(count, -1)
     odd_NP, gain_N, pair_N2 = np.full((count, points), np.nan), np.zeros(count), np.zeros((count, 2), int)
+    wanted_N = np.ones(count, bool) if only is None else np.isin(np.arange(count), only)
     for train, held_out in folds(groups_N):
         mean_D, covariance_DD = _shapes(flat_ND[train])
-        for n in held_out:
+        for n in held_out[wanted_N[held_out]]:
             seen = np.flatnonzero(np.isfinite(place_NP2[n, :, 0]))
             if len(seen) > 1:
                 odd_NP[n, seen], gain_N[n], pair_N2[n] = _errors_of_image(flat_ND[n], seen, mean_D, covariance_DD)

@@ -14,13 +14,23 @@ from sklearn.metrics import roc_auc_score
 
 from stages.core.shapes import Array, Bool, Float
 from stages.probes.appearance import FILE, WORDS, Appearance, measure_appearance, within_classes
-from stages.probes.linear_probe import FOLDS, probe
+from stages.probes.linear_probe import FOLDS, Skill, probe
 from stages.probes.univariate import single_feature_separation
 
 MIN_GROUPS = 2 * FOLDS  # in each set
 MAX_IMAGES = 500  # of each set
 CLEAR = 0.6  # AUC from which a significant difference is reported
 SHOWN = 12  # images of each set
+CAMERAS: dict[str, tuple[float, tuple[str, ...]]] = {
+    "brighter": (1, ("brightness", "darkest", "brightest", "border")),
+    "darker": (-1, ("brightness", "darkest", "brightest", "border")),
+    "redder": (1, ("redness", "red_to_green")),
+    "bluer": (1, ("blueness", "blue_to_green")),
+    "higher in contrast": (1, ("contrast", "entropy")),
+    "softer": (-1, ("sharpness", "fineness", "wave_12", "wave_13", "wave_14", "wave_15")),
+    "noisier": (1, ("noise", "wave_12", "wave_13", "wave_14", "wave_15")),
+}
+"""Properties of another camera, as the direction in which they shift features of the images."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,16 @@ class Difference:
     """Most different significant feature of each family, strongest first: feature, family, auc, p, description."""
     typical: list[str]
     """Paths of the most typical images of the first set, then of the second."""
+    cameras: dict[str, bool]
+    """Whether another camera would be found that shifts a property of the first set by a standard deviation; see
+    `CAMERAS`. Empty if the sets differ."""
+    alarms: tuple[int, int]
+    """Number of permutations that would be significant, and number of permutations."""
+
+    @property
+    def is_clear(self) -> bool:
+        """True if the AUC is at least `CLEAR`; whether it is significant depends on `p`."""
+        return self.auc >= CLEAR
 
     def evidence(self) -> dict[str, Any]:
         """Return the evidence for a finding."""
@@ -99,7 +119,37 @@ def compare_features(
     others = order[~of_one[rows.index.get_indexer(order.index)]]
     typical = [*ones[::-1][:SHOWN], *others[:SHOWN]]
     causes = _causes(rows, side, looks.features, max_p)
-    return Difference(float(roc_auc_score(of_one, score_N)), result.p, causes, typical)
+    auc, alarms = float(roc_auc_score(of_one, score_N)), result.false_alarms(max_p, -1.0)
+    differ = auc >= CLEAR and result.p <= max_p
+    cameras = {} if differ else _find_cameras(rows, side, looks.features, result, max_p)
+    return Difference(auc, result.p, causes, typical, cameras, alarms)
+
+
+def _find_cameras(
+    rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, clean: Skill, max_p: float
+) -> dict[str, bool]:
+    """Return whether each property of another camera in the first set would be found.
+
+    The features are shifted by the standard deviation of all images, or by 1 if they are constant.
+
+    Args:
+        rows: manifest rows of both sets.
+        side: `one` or `other` for each image.
+        features: features of the images.
+        clean: result for the features without a fault.
+        max_p: significance level.
+    """
+    scores, found = within_classes(features, rows["label"]), {}
+    spread = features.std().where(lambda std: std > 0, 1.0)
+    of_one = (side == "one").to_numpy()
+    for name, (direction, shifted) in CAMERAS.items():
+        columns = [column for column in shifted if column in features]
+        moved = features[columns].add(direction * np.outer(of_one, spread[columns]))
+        planted = scores.assign(**within_classes(moved, rows["label"]))
+        result = probe(planted, side, rows["group"], permutations=0)
+        score_N = result.scores["one"] - result.scores["other"]
+        found[name] = bool(clean.p_of(result.margin) <= max_p and roc_auc_score(of_one, score_N) >= CLEAR)
+    return found
 
 
 def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: float) -> list[dict[str, Any]]:
@@ -125,10 +175,28 @@ def _causes(rows: pd.DataFrame, side: pd.Series, features: pd.DataFrame, max_p: 
     return list(causes.values())
 
 
-def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: int) -> tuple[float, float, list[str]]:
-    """Return the total variation distance of the class shares of two sets, its p-value, and the most different classes.
+@dataclass(frozen=True)
+class ShareDifference:
+    """Difference between the class shares of two sets."""
 
-    The classes are at most three strings with name and difference, such as "`cat` +12.0%".
+    distance: float
+    """Total variation distance."""
+    p: float
+    """P-value of a permutation test over groups."""
+    classes: list[str]
+    """At most three most different classes with their difference, such as "`cat` +12.0%"."""
+    null_J: Float[Array, " J"]
+    """Distances after permutation of the groups."""
+    planted_K: Float[Array, " K"]
+    """Distances if `PLANTED_SHARE` of the images of the first set had one class, for each of at most ten classes."""
+
+
+PLANTED_SHARE = 0.5
+"""Share of the images that a planted difference of the class shares replaces."""
+
+
+def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: int) -> ShareDifference:
+    """Compare the class shares of two sets.
 
     Args:
         rows: N manifest rows of both sets.
@@ -142,10 +210,20 @@ def shares_differ(rows: pd.DataFrame, of_one: Bool[Array, " N"], permutations: i
     in_one = np.bincount(group, of_one) > 0
     rng = np.random.default_rng(0)
     distance, apart = _distance(table, in_one)
-    null = [_distance(table, rng.permutation(in_one))[0] for _ in range(permutations)]
+    null = np.array([_distance(table, rng.permutation(in_one))[0] for _ in range(permutations)])
     furthest = np.argsort(-np.abs(apart))[:3]
     classes = [f"`{names[i]}` {apart[i]:+.1%}" for i in furthest if apart[i]]
-    return distance, (1 + sum(n >= distance - 1e-12 for n in null)) / (1 + permutations), classes
+    p = float((1 + (null >= distance - 1e-12).sum()) / (1 + permutations))
+    planted = [_distance(_replaced(table, in_one, k), in_one)[0] for k in range(min(10, len(names)))]
+    return ShareDifference(distance, p, classes, null, np.array(planted))
+
+
+def _replaced(table: Float[Array, "G K"], in_one: Bool[Array, " G"], k: int) -> Float[Array, "G K"]:
+    """Return the table in which `PLANTED_SHARE` of the images of each group of the first set have class `k`."""
+    planted = table.copy()
+    planted[in_one] *= 1 - PLANTED_SHARE
+    planted[in_one, k] += PLANTED_SHARE * table[in_one].sum(axis=1)
+    return planted
 
 
 def _distance(table: Float[Array, "G K"], in_one: Bool[Array, " G"]) -> tuple[float, Float[Array, " K"]]:

@@ -411,8 +411,8 @@ def test_file_size_with_high_auc_but_low_skill_passes() -> None:
     table = table.assign(bytes=rng.normal(np.where(label == "a", 100, 130), 10), bytes_per_pixel=1.0)
     table = table.assign(**dict.fromkeys(("width", "height", "format", "mode", "camera", "software", "quality"), 1))
     audit = default_params().audit.model_copy(update={"permutations": 99, "min_skill": 0.4})
-    finding = confounder._metadata(table, audit)
+    (finding,) = confounder._metadata(table, audit)
     assert single_feature_separation(table[["bytes"]], table["label"], table["group"])[0]["auc"] > audit.blocking_auc
     assert finding.severity == "passed" and 0.6 < finding.evidence["skill_alone"]["bytes"] < audit.blocking_auc
-    finding = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
+    (finding,) = confounder._metadata(table, audit.model_copy(update={"min_skill": 0.2}))
     assert finding.severity == "blocking" and "Highest skills of single properties" in finding.message

@@ -27,7 +27,9 @@ def test_pairs_of_names_of_many_parts_are_found_by_few_comparisons(count: int, m
 
     pair = filename_matching._pair
     monkeypatch.setattr(filename_matching, "_pair", counted)
-    found = list(find_pairings(dict.fromkeys(pairs_of_many_parts(count), unused), filename_matching._patterns))
+    found = list(
+        find_pairings(dict.fromkeys(pairs_of_many_parts(count), unused), filename_matching._patterns, lambda _: False)
+    )
     assert ("a/{key}_raw.png", "b/{key}_proc.png") in {(one.images, one.targets) for one in found}
     assert len(compared) < 400  # of 40,000 ordered pairs of 200 patterns
 

@@ -376,7 +376,7 @@ def test_annotations_of_one_image_that_nearly_agree_are_reported_as_agreement_an
     rows = rows.assign(group=["a", "b"], pixels="equal", target_pixels="", arrival=1, target_offset=0, target_bytes=0)
     rows = rows.assign(height=64, width=64)
     data = AuditData(rows, pd.DataFrame(), Path())
-    data.__dict__["copies"] = Copies([rows], [], pd.DataFrame(columns=["first", "same"]), -1, "", {}, None)
+    data.__dict__["copies"] = Copies([rows], [], pd.DataFrame(columns=["first", "same"]), -1, "", {}, {}, None)
     found = {f.id: f for f in duplicates.find(data, params.audit)}
     assert ("duplicates/annotator-agreement" in found) == bool(agreement)
     if agreement:
@@ -438,10 +438,10 @@ def test_the_absence_of_copies_is_reported_only_if_planted_copies_are_found(
 def test_an_audit_that_finds_no_planted_copy_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = pd.DataFrame({name: pd.Series(dtype=object) for name in ("path", "split", "label")})
     none = {kind: Detection(3, 40) for kind in KINDS}
-    copies = Copies([], [], pd.DataFrame(), 0, "the search misses copies", none, None)
+    copies = Copies([], [], pd.DataFrame(), 0, "the search misses copies", none, none, None)
     monkeypatch.setattr(AuditData, "copies", copies)
     data, audit = AuditData(rows, rows, Path()), Audit()
     monkeypatch.setattr(leakage, "_test_near_duplicates", lambda data: [])
-    assert [f.id for f in leakage.find(data, audit)] == ["leakage/same-image", "leakage/not-checked"]
+    assert [f.id for f in leakage.find(data, audit)] == ["leakage/not-checked"]
     ids = {f.id for f in duplicates.find(data, audit)}
     assert ids == {"duplicates/conflicting-labels", "duplicates/same-label", "duplicates/not-checked"}

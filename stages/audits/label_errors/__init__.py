@@ -5,6 +5,7 @@ Each kind of label is checked by its own module. What could not be checked is re
 
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors import wrong_classes, wrong_masks, wrong_numbers, wrong_objects, wrong_points
+from stages.audits.power import merge_unchecked
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding
 from stages.core.plurals import quantity
@@ -48,4 +49,5 @@ def _has_many_labels(data: AuditData) -> bool:
 
 
 def _with_unchecked(unchecked: list[str], findings: list[Finding]) -> list[Finding]:
-    return findings + ([Finding("label_errors/not-checked", "info", " ".join(unchecked))] if unchecked else [])
+    sentences = [Finding("label_errors/not-checked", "info", " ".join(unchecked))] if unchecked else []
+    return merge_unchecked([*sentences, *findings])

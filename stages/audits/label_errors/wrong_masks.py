@@ -13,6 +13,7 @@ from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import list_weak, robust_deviations
+from stages.audits.power import Power, choose_planted, require_power
 from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
@@ -39,7 +40,7 @@ def find(data: AuditData) -> Found:
     if names is None:
         return [], []
     index_NSS, pixels_NK = downsample_masks(rows, data.folder, len(names))
-    findings = [_unusual(rows, names, pixels_NK)]
+    findings = _with_power(_unusual(rows, names, pixels_NK), rows, names, pixels_NK)
     if len(rows) < MIN_IMAGES:
         return findings, [
             f"Masks were not compared with predictions: {quantity(len(rows), 'mask')}; at least {MIN_IMAGES} are "
@@ -58,14 +59,14 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     rows = data.sample
     image_NSSC = downsample_images(rows, data.folder)
     both_NK, sum_NK = np.zeros((len(rows), len(names))), np.zeros((len(rows), len(names)))
+    planted, exchanged_K = set(choose_planted(len(rows)).tolist()), {}
     region_N: list[Any] = [None] * len(rows)
     for n, p_SSK in predict_pixels(image_NSSC, index_NSS, rows["group"].to_numpy(), len(names)):
-        known_SS = index_NSS[n] != IGNORE_INDEX
-        predicted_SS = np.where(known_SS, p_SSK.argmax(axis=2), IGNORE_INDEX)
-        for k in range(len(names)):
-            given, predicted = index_NSS[n] == k, predicted_SS == k
-            both_NK[n, k], sum_NK[n, k] = (given & predicted).sum(), given.sum() + predicted.sum()
-        region_N[n] = _region(predicted_SS, index_NSS[n])
+        predicted_SS = p_SSK.argmax(axis=2)
+        both_NK[n], sum_NK[n] = _overlap(predicted_SS, index_NSS[n], len(names))
+        if n in planted:
+            exchanged_K[n] = _soft_dice(*_overlap(predicted_SS, index_NSS[n - len(rows) // 2], len(names)))
+        region_N[n] = _region(np.where(index_NSS[n] == IGNORE_INDEX, IGNORE_INDEX, predicted_SS), index_NSS[n])
     dice_K = 2 * both_NK.sum(axis=0) / np.maximum(sum_NK.sum(axis=0), 1)
     skilled = dice_K >= MIN_DICE
     weak = [f"{name} (Dice {dice:.2f})" for name, dice in zip(names, dice_K, strict=True) if dice < MIN_DICE]
@@ -79,9 +80,8 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
         unchecked = [
             f"Masks were not checked for {list_weak(weak)}: the Dice of the baseline must be at least {MIN_DICE}."
         ]
-    dice_NK = (2 * both_NK + SLACK) / (sum_NK + SLACK)
-    worst_N = np.where(skilled, dice_NK, np.inf).min(axis=1)
-    far_N = (robust_deviations(worst_N[:, None])[:, 0] < -FAR) & (worst_N < POOR * np.median(worst_N))
+    worst_N = np.where(skilled, _soft_dice(both_NK, sum_NK), np.inf).min(axis=1)
+    far_N = _is_far(worst_N)
     ranked = [n for n in np.argsort(worst_N) if far_N[n]]
     evidence = {
         "images": len(rows),
@@ -90,7 +90,9 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     }
     if not ranked:
         message = f"The out-of-fold predictions of the baseline do not suggest wrong masks among {len(rows)} masks."
-        return [Finding("label_errors/masks", "passed", message, evidence)], unchecked
+        found = Finding("label_errors/masks", "passed", message, evidence)
+        exchanged = {n: float(np.where(skilled, of_image_K, np.inf).min()) for n, of_image_K in exchanged_K.items()}
+        return require_power(found, [_power(worst_N, exchanged)]), unchecked
     paths, captions, places = list(rows["path"]), {}, {}
     for n in ranked:
         region_SS, given, predicted = region_N[n]
@@ -106,6 +108,46 @@ def _contradicted(data: AuditData, names: tuple[str, ...], index_NSS: Array) -> 
     evidence["which"] = [f"{path} ({words})" for path, words in captions.items()][:50]
     found = Finding("label_errors/masks", "warning", message, evidence, list(captions)[:24], captions, places)
     return [unless_too_many(found, len(ranked), len(rows), "masks")], unchecked
+
+
+def _overlap(predicted_SS: Array, given_SS: Array, classes: int) -> tuple[Array, Array]:
+    """Return the common pixels of a prediction and a mask, and the sum of their pixels, of each class.
+
+    Args:
+        predicted_SS: predicted class of each pixel.
+        given_SS: class of each pixel in the mask; pixels without a class are left out.
+        classes: number of classes.
+    """
+    known_SS = given_SS != IGNORE_INDEX
+    given, predicted = (np.bincount(one[known_SS], minlength=classes) for one in (given_SS, predicted_SS))
+    both = np.bincount(given_SS[known_SS & (given_SS == predicted_SS)], minlength=classes)
+    return both, given + predicted
+
+
+def _soft_dice(both_NK: Array, sum_NK: Array) -> Array:
+    return (2 * both_NK + SLACK) / (sum_NK + SLACK)
+
+
+def _is_far(worst_N: Array) -> Array:
+    """Return whether the Dice of each mask is far below that of the others."""
+    return (robust_deviations(worst_N[:, None])[:, 0] < -FAR) & (worst_N < POOR * np.median(worst_N))
+
+
+def _power(worst_N: Array, exchanged: dict[int, float]) -> Power:
+    """Return how many images are found if they have the mask of another image; the baseline is not trained again.
+
+    Args:
+        worst_N: lowest Dice of each image.
+        exchanged: lowest Dice of images with the mask of another image, by index.
+    """
+    found = 0
+    for n, dice in exchanged.items():
+        changed_N = worst_N.copy()
+        changed_N[n] = dice
+        found += bool(_is_far(changed_N)[n])
+    missing = "Masks that differ more between the images, or that the baseline predicts better, are required."
+    alarms = f"false alarms in 0 of {quantity(len(worst_N), 'mask')}"
+    return Power("images with the mask of another image", found, len(exchanged), missing, alarms)
 
 
 def _region(predicted_SS: Array, given_SS: Array) -> tuple[Array, int, int]:
@@ -146,6 +188,29 @@ def _unusual(rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> Fi
     severity: Severity = "warning" if captions else "info" if are_usual else "passed"
     found = Finding("label_errors/unusual-masks", severity, message, evidence, list(captions)[:24], captions)
     return unless_too_many(found, len(captions), len(rows), "masks")
+
+
+def _with_power(found: Finding, rows: pd.DataFrame, names: tuple[str, ...], pixels_NK: Array) -> list[Finding]:
+    """Return the finding of `_unusual`; if it is passed, with the share of emptied masks that would be found.
+
+    Args:
+        found: the finding.
+        rows: rows of the manifest.
+        names: classes.
+        pixels_NK: pixels of each class in each mask.
+    """
+    if found.severity != "passed":
+        return [found]
+    full = np.flatnonzero(pixels_NK[:, 1:].sum(axis=1) > 0)
+    planted = full[choose_planted(len(full))]
+    count = 0
+    for n in planted:
+        emptied_NK = pixels_NK.copy()
+        emptied_NK[n, 1:] = 0
+        count += rows["path"].iloc[n] in _unusual(rows, names, emptied_NK).captions
+    missing = f"Masks of which fewer than {1 - COMMON:.0%} contain only {names[0]} are required."
+    alarms = f"false alarms in 0 of {quantity(len(rows), 'mask')}"
+    return require_power(found, [Power("emptied masks", count, len(planted), missing, alarms)])
 
 
 def _contain(count: int) -> str:

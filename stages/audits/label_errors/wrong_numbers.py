@@ -5,6 +5,7 @@ import numpy as np
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.not_understood import unless_too_many
 from stages.audits.label_errors.wrong_classes import Found
+from stages.audits.power import Power, choose_planted, require_power
 from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Bool, Float, Real, Shaped
@@ -53,7 +54,11 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
             f"Numbers were not checked for {list_weak(weak)}: the R2 of the baseline must be at least {MIN_R2}."
         ]
     residual_ND = scaled_ND - predicted_ND
-    deviation_ND = (residual_ND - np.median(residual_ND, axis=0)) / _scale(residual_ND, _used_for_spread(scaled_ND))
+    center_D, spread_D = np.median(residual_ND, axis=0), _scale(residual_ND, _used_for_spread(scaled_ND))
+    deviation_ND = (residual_ND - center_D) / spread_D
+    with np.errstate(over="ignore"):  # `median_D` and `unit_D` are those of a quarter of each number
+        tenfold_ND = np.clip((2.5 * given_ND - median_D) / unit_D, -MAX_DEVIATION, MAX_DEVIATION)
+    planted_ND = np.where(given_ND == 0, np.nan, (tenfold_ND - predicted_ND - center_D) / spread_D)
     predicted_ND = _unstandardize(predicted_ND, median_D, unit_D)
     far = [(abs(deviation_ND[n, d]), n, d) for d in np.flatnonzero(skill_D >= MIN_R2) for n in range(len(paths))]
     far = sorted((entry for entry in far if entry[0] > FAR), reverse=True)
@@ -69,7 +74,8 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
             f"No checked number of {images} is more than {FAR:g} robust standard deviations from its out-of-fold "
             "prediction."
         )
-        return [Finding("label_errors/numbers", "passed", message, evidence)], unchecked
+        found = Finding("label_errors/numbers", "passed", message, evidence)
+        return require_power(found, [_power(planted_ND[:, skill_D >= MIN_R2])]), unchecked
     message = (
         f"In {len(captions)} of {quantity(len(paths), 'image')}, a number is more than {FAR:g} robust standard "
         "deviations from its out-of-fold prediction. Check these numbers; the farthest is shown first."
@@ -78,6 +84,21 @@ def compare_numbers(data: AuditData, names: list[str], given_ND: Real[Array, "N 
     severity: Severity = "warning" if far[0][0] > 2 * FAR or len(far) > USUAL * known_N.sum() * len(names) else "info"
     found = Finding("label_errors/numbers", severity, message, evidence, list(captions)[:24], captions)
     return [unless_too_many(found, len(captions), len(paths), "images")], unchecked
+
+
+def _power(deviation_ND: Float[Array, "N D"]) -> Power:
+    """Return how many numbers are found that are multiplied by ten; the baseline is not trained again.
+
+    Args:
+        deviation_ND: deviation of each checked number from its prediction if it is multiplied by ten; NaN for 0, which
+            stays the same.
+    """
+    deviation_M = deviation_ND[np.isfinite(deviation_ND)]
+    planted = choose_planted(len(deviation_M))
+    found = int((abs(deviation_M[planted]) > FAR).sum())
+    missing = "Numbers that the baseline predicts better, from more images, are required."
+    alarms = f"false alarms in 0 of {quantity(len(deviation_ND), 'image')}"
+    return Power("numbers with a misplaced decimal point (ten times as large)", found, len(planted), missing, alarms)
 
 
 def _standardize(
