@@ -126,7 +126,8 @@ def run_audits(data: AuditData, names: Iterable[str], given: Params) -> Result:
     result: Result = {"alarms": [], "sets": {}, "images": {}, "figures": {}, "seconds": time.process_time() - began}
     for finding in findings:
         result["alarms"].append([finding.id, finding.severity])
-        lists = [value for value in finding.evidence.values() if isinstance(value, list) and value]
+        texts = (value for value in finding.evidence.values() if isinstance(value, list) and value)
+        lists = [value for value in texts if not isinstance(np.ravel(value[0])[0], float)]  # not those of figures
         sets = [[_path(text) for text in entry] for value in lists for entry in value if isinstance(entry, list)]
         if sets:
             result["sets"][finding.id] = result["sets"].get(finding.id, []) + sets

@@ -1,6 +1,7 @@
 """Layouts that are empty, unlabelled, damaged or packed, or that have files that do not belong to the data."""
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.layouts.layout_answers import CLASSES, Answer, layouts_of
 from benchmarks.layouts.miniature import ImageTruth, Miniature
@@ -45,14 +46,8 @@ def readme_and_thumbnails(f: Miniature) -> None:
     for kind in ("oak", "pine", "birch"):
         for _ in range(18):
             name = f.rng.bytes(4).hex()
-            f.photo(f"trees/{kind}/{name}.jpg", kind)
-            f.photo(
-                f"trees/{kind}/thumbs/{name}_thumb.jpg",
-                scene=f"trees/{kind}/{name}.jpg",
-                look=kind,
-                size=(16, 12),
-                counts=False,
-            )
+            photo = Image.fromarray(f.photo(f"trees/{kind}/{name}.jpg", kind).image)
+            f.pixels(f"trees/{kind}/thumbs/{name}_thumb.jpg", np.asarray(photo.resize((16, 12))))
     f.photo("trees/preview.png", counts=False, size=(160, 120))
     f.text("trees/README.md", "# Trees\n")
     f.text("trees/LICENSE", "CC0\n")

@@ -94,7 +94,7 @@ def ask_about_few_groups(reading: FormatCandidate) -> Iterator[str]:
     if None in of_group or len(of_group) >= FEWEST_GROUPS or reading.has_split:
         return
     named = list_names((str(group) for group in of_group), FEWEST_GROUPS)
-    largest = sorted(max(of_group.values(), key=len), key=_last_number)
+    largest = sorted(sorted(of_group.values(), key=len, reverse=True)[0], key=_last_number)
     divided = len(of_group) < len(SPLITS) <= len(largest)
     near = f": {largest[0]} and {largest[1]} may be in training and validation" if divided else ""
     yield (

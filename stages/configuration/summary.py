@@ -130,7 +130,6 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     yield from chosen.asks
     yield from _ask_about_class_folders(chosen, rivals)
     yield from _ask_about_label_files(chosen)
-    yield from chosen.asks
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     yield from ask_about_few_groups(chosen)
@@ -201,6 +200,8 @@ def _rejected_files(chosen: FormatCandidate, facts: SourceFacts, left_out: list[
     if left_out:
         images = quantity(len(left_out), "image is", "images are")
         yield f"{images} elsewhere in the source ({such_as(len(left_out))}{left_out[0]})"
+    if reason := chosen.reasons.get("files"):
+        yield f"files are not used because of ingest.files ({reason})"
     if chosen.unused:
         files = quantity(len(chosen.unused), "file is", "files are")
         first = chosen.unused[0]

@@ -100,6 +100,8 @@ class TargetInspection:
     reason: str
     values: dict[int, float]
     """Share of the pixels by mask value; empty for other formats and for one mask per class."""
+    ask: str = ""
+    """Question about the targets; empty if there is none."""
     overlaps: str = ""
     """How much the masks of several classes overlap, as a sentence; empty if they do not."""
     likeness: Likeness | None = None
@@ -503,7 +505,7 @@ def _inspect_binary_masks(
     if pairing.several:
         return TargetInspection("instances", "the targets are binary masks, one per object", {})
     overlaps = _describe_overlaps(files, masks, [pairing.targets_of[number] for number in spread])
-    return TargetInspection("masks", "the targets are binary masks, one per class", {}, overlaps)
+    return TargetInspection("masks", "the targets are binary masks, one per class", {}, overlaps=overlaps)
 
 
 def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple[str, ...]]) -> str:
@@ -527,10 +529,14 @@ def _inspect_values(
     files: SourceFiles, masks: MaskFiles, pairing: FilePairing, targets: tuple[Array, ...]
 ) -> TargetInspection:
     """Return label images of classes, with a note if their values may number objects."""
-    note = "; each value is one connected region, however: if the values number objects, use format: instances"
-    numbered = _most_agree(_has_one_region_per_value(b) for b in targets)
-    reason = "the targets contain few distinct values, as masks do" + note * numbered
-    return TargetInspection("masks", reason, _values(files, masks, pairing))
+    reason, ask = "the targets contain few distinct values, as masks do", ""
+    if _most_agree(_has_one_region_per_value(b) for b in targets):
+        reason += "; each value is one connected region, however: if the values number objects, use format: instances"
+        ask = (
+            f"ingest.format: each value in {pairing.files[0][1]} is one connected region: are the values classes "
+            "(masks), or numbers of objects (instances)?"
+        )
+    return TargetInspection("masks", reason, _values(files, masks, pairing), ask=ask)
 
 
 def _reason_not_masks(targets: tuple[Array, ...]) -> str:

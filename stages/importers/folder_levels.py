@@ -68,6 +68,12 @@ class _Level:
         return not self.recurs and len(self.distinct) >= MIN_IDS and (many or 2 * numbered >= len(self.distinct))
 
     @property
+    def is_numbered(self) -> bool:
+        """Return whether most folders have numbers of two or more digits, as persons do that recur below conditions."""
+        numbered = sum(bool(re.search(r"\d\d", value)) for value in self.distinct)
+        return len(self.distinct) >= MIN_IDS and 2 * numbered >= len(self.distinct)
+
+    @property
     def recurs(self) -> bool:
         return self.recurrence >= MIN_RECURRENCE
 
@@ -80,7 +86,7 @@ def find_class_level(images: Iterable[str], roles: frozenset[str]) -> FolderLeve
 
     Folders of splits, of conditions such as magnifications, and of ids are not classes. Of several other levels, one
     whose values recur below the folders above comes first, also if they contain the name of that folder (`CD` in `D`),
-    then the first level.
+    then the first level; numbers of two or more digits come last, and form groups.
 
     Args:
         images: paths of the images.
@@ -96,15 +102,18 @@ def find_class_level(images: Iterable[str], roles: frozenset[str]) -> FolderLeve
     classes = [level for level in varying if not (level.is_split or level.is_condition or level.is_id)]
     if not classes:
         return None
-    best = max(classes, key=lambda level: (level.recurs, level.place if level.recurs else -level.place))
+    best = max(
+        classes,
+        key=lambda level: (not level.is_numbered, level.recurs, level.place if level.recurs else -level.place),
+    )
     if len(classes) == 1 and best.place == int(levels[0].is_split and _has_all_splits(levels[0])):
         return None
-    ids = [level for level in varying if level.is_id]
+    ids = [level for level in varying if level is not best and (level.is_id or level.is_numbered)]
     group = ids[0] if ids else None
     others = [level for level in classes if level is not best]
     question = (
         f"the classes are the folders of {best}; those of {' and of '.join(map(str, others))} may be the classes too: "
-        f'for level {others[0].place + 1} set `images: "{_pattern(others[0], group)}"`'
+        f'for level {others[0].place + 1} set `images: "{_pattern(others[0], None if others[0] is group else group)}"`'
         if others
         else ""
     )

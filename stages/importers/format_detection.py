@@ -330,7 +330,7 @@ def _from_pairings(files: SourceFiles, inspected: Inspected, failures: list[str]
             yield FormatCandidate(
                 found.format, pairing.root, f"{reason}; but {verdict.doubt}" if verdict.doubt else reason,
                 changes, reasons, targets=pairing.named, question=question or "", is_doubtful=is_doubtful,
-                doubt=verdict.doubt, asks=(verdict.ask,) if verdict.ask else (),
+                doubt=verdict.doubt, asks=tuple(filter(None, (found.ask, verdict.ask))),
             )  # fmt: skip
             continue
         if reason := explain_names(pairing, found):
@@ -390,8 +390,8 @@ def _from_file(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
             what = "the file lists images, annotations and categories"
             if are_classes_of_images(content):
                 what = f"{what}; no annotation has a box or an outline: these are classes of whole images"
-                if not key and (key := find_group_key(content)):
-                    what = f"{what}; images with the same {key} form a group"
+                if not key and (found := find_group_key(content)):
+                    what = f"{what}; images with the same {found} form a group"
             yield FormatCandidate("coco", path, what, changes, reasons)
     elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):
         yield FormatCandidate("deeplabcut", path, "the file begins with the header rows of DeepLabCut")

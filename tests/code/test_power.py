@@ -75,7 +75,9 @@ def random_rows(count: int, classes: int = 2) -> pd.DataFrame:
     table = pd.DataFrame(rng.normal(100, 20, (count, 12)), columns=[*EXPOSURE, *STRUCTURE])
     thumbnails = [rng.integers(60, 120, (8, 8, 1), np.uint8).repeat(3, 2).tobytes() for _ in range(count)]
     names = np.array([f"c{i % classes}" for i in range(count)])
-    return table.assign(label=names, group=[str(i) for i in range(count)], thumbnail=thumbnails, path="x.png")
+    return table.assign(
+        label=names, group=[str(i) for i in range(count)], thumbnail=thumbnails, path="x.png", width=8, height=8
+    )
 
 
 @pytest.mark.parametrize(("count", "passes"), [(200, True), (24, False)])
@@ -134,10 +136,10 @@ def data_of(**columns: Any) -> AuditData:
 
 def test_outliers_of_a_kind_that_would_be_missed_are_not_checked() -> None:
     rng = np.random.default_rng(0)
-    sharpness = np.exp(rng.normal(2, 1.5, 200))  # sharp and soft images: a blurred one does not stand out
+    width = np.exp(rng.normal(2, 1.5, 200))  # sharp and soft images: a blurred one does not stand out
     equal = dict.fromkeys(("brightest", "contrast", "width", "height"), np.full(200, 100.0))
-    found = by_id(outliers.find(data_of(darkest=np.full(200, 10.0), sharpness=sharpness, **equal), AUDIT))
-    assert "a quarter of the sharpness (0 of 10 planted" in found["outliers/not-checked"].message
+    found = by_id(outliers.find(data_of(darkest=np.full(200, 10.0), edge_width=width, **equal), AUDIT))
+    assert "four times as wide (0 of 10 planted" in found["outliers/not-checked"].message
     assert "a tenth of the light (10 of 10 planted)" in found["outliers/images"].message
 
 
