@@ -36,7 +36,8 @@ from stages.core.progress import announce
 from stages.images.archives import HIDDEN_FILES, SourceFiles, list_source_files
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
 from stages.images.unsupported_formats import describe_unsupported
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.sample import read_annotation
 
 TIMED_ON = 8  # number of images on which training is timed

@@ -12,7 +12,7 @@ from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import class_names
 from stages.dataset.splits import assign_splits
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 
 MAX_CLASSES = 3  # classes that a message lists
 

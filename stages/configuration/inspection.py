@@ -15,7 +15,7 @@ from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
 from stages.images.decode import Unreadable, decode_image, open_with_pillow
 from stages.images.image_statistics import moments, to_grey
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 from stages.importers.sample import Sample, read_annotation
 
 LOOKED_AT = 64  # maximum number of images opened with their labels

@@ -11,7 +11,7 @@ from stages.configuration.resolution import propose_prepare
 from stages.configuration.source_proposal import propose_ingest, propose_split
 from stages.configuration.task import propose_task
 from stages.configuration.training_budget import estimate_data_amount, propose_training
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 from stages.tasks.representations import REPRESENTATIONS, representation_of
 
 

@@ -15,7 +15,7 @@ from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import list_names, quantity
 from stages.dataset.counters import NUMBER
 from stages.dataset.manifest import SPLITS
-from stages.importers.format_detection import SOURCE_DEFAULTS, FormatCandidate
+from stages.importers.format_candidate import SOURCE_DEFAULTS, FormatCandidate
 from stages.importers.table_columns import NO_COLUMNS
 
 FEWEST_GROUPS = 8  # groups of the source from which validation and test have several each

@@ -14,7 +14,7 @@ from stages.core.plurals import list_names, quantity
 from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.file_selection import select_files
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 
 MAX_LISTED = 5
 DARK, BRIGHT = 10, 245  # grey levels

@@ -10,7 +10,7 @@ from stages.configuration.choice import Choice
 from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import quantity
 from stages.dataset.annotations import Annotation
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 from stages.tasks import TASKS
 
 GOAL = {"image": 25.0, "instances": 0.5}

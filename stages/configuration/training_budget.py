@@ -13,7 +13,7 @@ from stages.configuration.orientation import MIN_COVERED, SECTORS, covered_secto
 from stages.configuration.source_proposal import FEW, SHARE, SHARE_OF_FEW
 from stages.core.plurals import quantity
 from stages.images.geometry import placements
-from stages.importers.format_detection import FormatCandidate
+from stages.importers.format_candidate import FormatCandidate
 
 STEPS = 600  # optimizer steps of a first training
 EPOCHS, BATCHES = (10, 60), (4, 64)

@@ -23,7 +23,8 @@ from stages.configuration.source_proposal import ask_about_few_groups
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.importers import IMPORTERS
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.sample import Sample, fixed_annotation
 from stages.importers.sequence_blocks import near_held_out
 from stages.runner.stage import call

@@ -10,7 +10,8 @@ import pytest
 
 from stages.config.schema import Params
 from stages.importers import IMPORTERS
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.label_columns import find_class_separator
 from stages.importers.table_columns import infer_columns
 
@@ -196,7 +197,7 @@ def test_an_exception_without_a_text_is_named(params: Params, monkeypatch: pytes
     def fail(*_: Any) -> None:
         raise ValueError
 
-    monkeypatch.setattr("stages.importers.format_detection.find_path_column", fail)
+    monkeypatch.setattr("stages.importers.label_file_candidates.find_path_column", fail)
     failures = detect(params, IMAGES, t__csv=text("file,label", LABELLED))[1]
     assert "t.csv: cannot be read (ValueError: )" in failures
 

@@ -11,7 +11,8 @@ import pytest
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.importers import open_source
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.label_files_of_splits import group_by_split, split_in_name
 from tests.conftest import png
 

@@ -18,7 +18,8 @@ from stages.dataset.turned_annotations import turn_annotation
 from stages.images.archives import SourceFiles
 from stages.images.decode import TURNS, Unreadable, decode_image
 from stages.importers import open_source
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import read_annotation
 from stages.importers.yolo import import_yolo

@@ -9,7 +9,8 @@ import pytest
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.importers import IMPORTERS
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.label_image_files import read_values
 from stages.importers.label_regions import Array, is_label_image, number_objects
 from tests.conftest import png

@@ -11,7 +11,8 @@ from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.importers import IMPORTERS
 from stages.importers.folder_levels import find_class_level
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.sample import ImportResult
 
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 from stages.config.load import load
 from stages.config.schema import Params
 from stages.importers import open_source
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.importers.pair_evidence import measure_likeness
 from tests.command_line import macula
 from tests.conftest import png

@@ -13,7 +13,8 @@ from stages.config.load import load
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.importers import IMPORTERS, open_source
-from stages.importers.format_detection import FormatCandidate, find_formats
+from stages.importers.format_candidate import FormatCandidate
+from stages.importers.format_detection import find_formats
 from stages.runner.stage import call
 from tests.command_line import macula
 from tests.conftest import png

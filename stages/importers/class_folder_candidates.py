@@ -1,0 +1,124 @@
+"""Candidates in which folders are classes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from stages.core.plurals import quantity
+from stages.images.archives import SourceFiles
+from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers.filename_matching import (
+    FilePairing,
+)
+from stages.importers.folder_levels import find_class_level
+from stages.importers.format_candidate import DATA_FOLDERS, FormatCandidate, image_paths
+from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
+from stages.importers.sample import SPLIT_WORDS
+
+MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
+
+
+def class_folder_candidates(
+    files: SourceFiles, masks: list[FilePairing], failures: list[str]
+) -> Iterator[FormatCandidate]:
+    """Yield a candidate for each folder whose subfolders contain images and look like classes or splits.
+
+    Args:
+        files: files of the source by path.
+        masks: images with masks or dot images. These are left out, and folders that separate them are not classes.
+        failures: reasons against candidates; more are added.
+    """
+    named = frozenset(path for pairing in masks for path in pairing.named)
+    unpaired = find_unpaired_masks(files, named)
+    named |= unpaired
+    roles = DATA_FOLDERS | _separating_folders(masks)
+    if not masks:
+        yield from _from_class_level(image_paths(files), roles)
+    inner: dict[str, Counter[str]] = defaultdict(Counter)
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in files:
+        parts = PurePosixPath(path).parts
+        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+            for depth in range(len(parts) - 1):
+                inner["/".join(parts[:depth])][parts[depth]] += path not in named
+                found["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & roles
+    for inside, counts in inner.items():
+        counts = +counts  # noqa: PLW2901  # without the folders that contain only masks
+        sizes = sorted(counts.values())
+        splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
+        changes, reasons = _without_masks(inside, masks)
+        others = [path for path in unpaired if f"{path}/".startswith(f"{inside}/".removeprefix("/"))]
+        asks: tuple[str, ...] = ()
+        if others:
+            changes, reasons, asks = _without_unpaired(files, inside, named, others)
+        if len(splits) > 1:
+            why = f"the folders {', '.join(splits)} denote splits"
+            found_here = FormatCandidate("folders", inside, why, changes, reasons, has_split=True, asks=asks)
+        elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
+            continue  # one image per folder, or a few stray images next to the main folder
+        elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
+            why = f"{len(counts)} folders contain images, one class each"
+            found_here = FormatCandidate("folders", inside, why, changes, reasons, asks=asks)
+        else:
+            continue
+        if others and not changes:
+            failures.append(f"folders in {inside or 'the source'}: {asks[0]}")
+        else:
+            yield found_here
+
+
+def _without_unpaired(
+    files: SourceFiles, inside: str, masks: frozenset[str], unpaired: list[str]
+) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
+    """Return the pattern by which masks among the images of class folders are left out, the reason, and a question.
+
+    Args:
+        files: files of the source by path.
+        inside: folder of the class folders.
+        masks: all masks of the source.
+        unpaired: masks below the folder that no pattern pairs with images.
+    """
+    start = f"{inside}/".removeprefix("/")
+    images = [path.removeprefix(start) for path in files if path.startswith(start) and path not in masks]
+    pattern = pattern_of_masks([path.removeprefix(start) for path in masks if path.startswith(start)], images)
+    number = quantity(len(unpaired), "file is a mask", "files are masks")
+    seen = f"{number} by measurement (few values in large regions), such as {min(unpaired)}"
+    if not pattern:
+        return {}, {}, (f"{seen}, and no pattern separates them from the images; move them to a folder of their own",)
+    ask = f"ingest.targets: {seen}, and left out: are they images of a class?"
+    return {"targets": pattern}, {"targets": f"{seen}, and left out"}, (ask,)
+
+
+def _from_class_level(images: list[str], roles: frozenset[str]) -> Iterator[FormatCandidate]:
+    """Yield the candidate in which a level of nested folders names the class."""
+    found = find_class_level(images, roles)
+    if found is not None:
+        tops = {path.removeprefix(f"{found.inside}/").split("/")[0].lower() for path in images}
+        has_split = {SPLIT_WORDS.get(top) for top in tops} == {*SPLIT_WORDS.values()}
+        reasons = {"images": found.reason}
+        asks = (f"ingest.images: {found.question}",) if found.question else ()
+        yield FormatCandidate(
+            *("folders", found.inside, found.reason, {"images": found.pattern}, reasons), has_split=has_split, asks=asks
+        )
+
+
+def _separating_folders(masks: list[FilePairing]) -> set[str]:
+    """Return the folder names in which the paths of images and of their masks differ, in lower case."""
+    folders = {
+        (PurePosixPath(image).parts[:-1], PurePosixPath(target).parts[:-1])
+        for pairing in masks
+        for image, target in pairing.files
+    }
+    return {part.lower() for pair in folders for both in zip(*pair, strict=False) if len({*both}) > 1 for part in both}
+
+
+def _without_masks(inside: str, masks: list[FilePairing]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the patterns by which the importer of class folders leaves out most of the masks, and the reason."""
+    below = [one for one in masks if f"{one.root}/".startswith(f"{inside}/".removeprefix("/"))]
+    if not below:
+        return {}, {}
+    best = max(below, key=lambda one: len(one.named))
+    changes = {"images": best.images, "targets": best.targets}
+    changes = {key: pattern.removeprefix(f"{inside}/") for key, pattern in changes.items()}
+    return changes, {"targets": f"{quantity(len(best.named), 'file is a mask', 'files are masks')} and left out"}
