@@ -39,7 +39,7 @@ def find_unmet_checks(facts: SourceFacts, counts: PerClass, checks: Checks) -> I
         rare = sorted((n, name) for name, n in counts[part].items() if n < least and (n or not facts.labels))
         if rare:
             split = {"train": "training", "val": "validation"}[part]
-            classes = list_names((f"{name} about {number}" for number, name in rare), MAX_CLASSES)
+            classes = list_names((f"{name} (about {number})" for number, name in rare), MAX_CLASSES)
             few = quantity(len(rare), "class has", "classes have")
             yield (
                 f"validate: {few} fewer than {quantity(least, f'{split} image')} (checks.{key}): {classes}; collect "

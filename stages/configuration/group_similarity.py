@@ -126,7 +126,9 @@ def describe_comparison(by: str, auc: float, within: float, between: float, pair
         pairs: number of related pairs.
     """
     ending = "s" if pairs == 1 else ""
-    verb, preposition = (f"correlate{ending}", "at") if by == "picture" else (f"differ{ending} in tone", "by")
+    verb, preposition = (
+        (f"correlate{ending}", "at") if by == "picture" else (f"differ{ending} in brightness and contrast", "by")
+    )
     return (
         f"{quantity(pairs, 'pair')} {verb} {preposition} {within:.2f}, unrelated images {preposition} "
         f"{between:.2f}; a pair is more similar than unrelated images in {auc:.0%} of the comparisons"

@@ -7,10 +7,12 @@ from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.class_names import describe_odd_classes
 from stages.configuration.contract_thresholds import PerClass, find_unmet_checks
+from stages.configuration.doubtful_folders import ask_about_altered_copies, ask_about_folders_of_labels
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import ask_about_few_groups, find_rejected, such_as
 from stages.core.plurals import list_names, quantity
+from stages.dataset.annotations import class_names
 from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.file_selection import select_files
@@ -130,6 +132,10 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     yield from chosen.asks
     yield from _ask_about_class_folders(chosen, rivals)
     yield from _ask_about_label_files(chosen)
+    paths = [item.path for item in chosen.samples]
+    yield from ask_about_altered_copies(paths)
+    if chosen.format == "folders":
+        yield from ask_about_folders_of_labels(paths, sorted(set().union(*map(class_names, facts.annotations))))
     if not (facts.grouping.group or facts.grouping.block > 1 or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     yield from ask_about_few_groups(chosen)

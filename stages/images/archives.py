@@ -25,7 +25,22 @@ MAX_UNPACKED_BYTES = 64 * 2**30  # bytes; refuse archive bombs before they fill 
 MAX_FILE_BYTES = 2**30  # bytes of one file, which is read into memory
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 LABEL_SUFFIXES = frozenset(
-    (*TABLE_SUFFIXES, ".json", ".jsonl", ".geojson", ".xml", ".txt", ".h5", ".xlsx", ".xls", ".xlsm", ".ods")
+    (
+        *TABLE_SUFFIXES,
+        ".json",
+        ".jsonl",
+        ".geojson",
+        ".xml",
+        ".txt",
+        ".h5",
+        ".xlsx",
+        ".xls",
+        ".xlsm",
+        ".ods",
+        ".tps",
+        ".nts",
+        ".pts",
+    )
 )
 """Suffixes of files that may contain labels."""
 DOCUMENT_SUFFIXES = frozenset(

@@ -46,6 +46,7 @@ MIN_IMAGES = 3  # images that a pattern must match
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
+IMAGE_WORDS = frozenset("image images img imgs jpegimages input inputs".split())
 INSPECTED = 12  # pairs of image and target that are decoded
 MAX_MEGAPIXELS = 16.0  # of a pairing, after which no more than `MIN_IMAGES` pairs are decoded
 MAX_COUNTED_MEGAPIXELS = 64.0  # of masks whose values are counted
@@ -450,7 +451,10 @@ def _inspect_decoded(
 ) -> TargetInspection:
     """Detect the format of target files from some decoded pairs; `spread` are the numbers of the opened keys."""
     images, targets = zip(*pairs, strict=True)
-    if _most_agree(_is_plain(a) or is_label_image(a) for a in images) or _most_agree(_is_dotted(a) for a in images):
+    is_named = not IMAGE_WORDS.isdisjoint(re.split(r"[^a-z]+", pairing.images.lower()))  # drawings are images, too
+    if _most_agree(_is_plain(a) or (not is_named and is_label_image(a)) for a in images) or _most_agree(
+        _is_dotted(a) for a in images
+    ):
         return TargetInspection("", "the images are masks or dot images themselves", {})
     plain, binary = _most_agree(_is_plain(b) for b in targets), _most_agree(_is_plain(b, 2) for b in targets)
     if _has_several(pairing):

@@ -52,7 +52,9 @@ class _Level:
 
     @property
     def is_split(self) -> bool:
-        return all(value.lower() in SPLIT_WORDS for value in self.distinct)
+        """Return whether folders are splits; there may be others beside them, such as further test images."""
+        named = [value for value in self.distinct if value.lower() in SPLIT_WORDS]
+        return len(named) == len(self.distinct) or len(named) > 1
 
     @property
     def is_condition(self) -> bool:
@@ -166,7 +168,7 @@ def _without_parent(folders: tuple[str, ...], place: int) -> str:
 
 
 def _has_all_splits(level: _Level) -> bool:
-    return {SPLIT_WORDS[value.lower()] for value in level.distinct} == {*SPLIT_WORDS.values()}
+    return {SPLIT_WORDS.get(value.lower()) for value in level.distinct} >= {*SPLIT_WORDS.values()}
 
 
 def _pattern(label: _Level, group: _Level | None) -> str:

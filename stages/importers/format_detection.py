@@ -47,6 +47,7 @@ from stages.importers.side_by_side import (
 from stages.importers.sidecar_files import NO_TARGET
 
 MIN_COVERAGE = 0.5  # share of the maximum coverage from which a more specific format is preferred
+FEWEST_OF_ALL = 0.2  # share of all images below which folders of a few of them are not classes
 IMPORT_ERRORS = (UserError, OSError, RecursionError, ValueError, TypeError, KeyError)
 """Exceptions of importers on files in another format; the candidate is dropped and the reason is reported."""
 
@@ -91,7 +92,12 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
             (candidate.format, candidate.inside, candidate.targets, tuple(sample.path for sample in candidate.samples)),
             candidate,
         )
-    return [_leaving_out(candidate, redundant) for candidate in distinct.values()], failures
+    found = list(distinct.values())
+    if found and found[0].format == "folders" and len(found[0].samples) < FEWEST_OF_ALL * len(image_paths(files)):
+        few = f"{len(found[0].samples)} of {quantity(len(image_paths(files)), 'image')}"
+        failures.insert(0, f"folders in {found[0].inside or 'the source'}: only {few} lie in folders of classes")
+        found = [one for one in found if one.format != "folders"]
+    return [_leaving_out(candidate, redundant) for candidate in found], failures
 
 
 def _leaving_out(candidate: FormatCandidate, redundant: dict[str, str]) -> FormatCandidate:

@@ -241,7 +241,7 @@ def tinted(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        ([tinted(mask) for mask in FOUR_MASKS], "the targets are in colour"),
+        ([tinted(mask) for mask in FOUR_MASKS], "few colours, as coloured masks of classes do"),
         ([np.random.default_rng(n).integers(0, 255, (24, 30), dtype=np.uint8) for n in range(4)], "32 grey levels"),
         ([mask[:20] for mask in FOUR_MASKS], "the sizes of image and target differ"),
     ],

@@ -244,9 +244,9 @@ def test_two_spellings_of_a_class_are_refused(one: str, other: str) -> None:
 
 def test_an_inside_file_with_an_unknown_suffix_is_refused(listing: Callable[..., Listing], tmp_path: Path) -> None:
     folder = write_folders(tmp_path / "d", IMAGES)
-    (folder / "labels.tsv").write_text("path\tlabel\n")
-    with pytest.raises(UserError, match=r"labels.tsv is not a folder or a file with a supported suffix"):
-        listing(folder, inside="labels.tsv")
+    (folder / "labels.dat").write_text("path\tlabel\n")
+    with pytest.raises(UserError, match=r"labels.dat is not a folder or a file with a supported suffix"):
+        listing(folder, inside="labels.dat")
 
 
 def test_the_first_folder_level_is_the_split_when_requested(listing: Callable[..., Listing], tmp_path: Path) -> None:
