@@ -193,11 +193,11 @@ def _ask_about_label_files(chosen: FormatCandidate) -> Iterator[str]:
     """Yield a question if files that may contain labels lie among images whose folders are read as classes."""
     paths = [one.path for one in chosen.unused if Path(one.path).suffix.lower() in LABEL_SUFFIXES]
     paths = [path for path in paths if not NOTES.match(Path(path).name)]
-    if chosen.format == "folders" and paths:
+    if chosen.format in ("folders", "names") and paths:
         files = quantity(len(paths), "file that may contain labels is", "files that may contain labels are")
         yield (
-            f"ingest.format: {files} not used ({list_names(paths, MAX_LISTED)}), because the folders are read as "
-            "classes: which of them are the labels?"
+            f"ingest.format: {files} not used ({list_names(paths, MAX_LISTED)}), because {chosen.format} are read as "
+            "labels: which of them are the labels?"
         )
 
 

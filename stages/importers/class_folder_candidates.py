@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.filename_matching import (
     FilePairing,
 )
 from stages.importers.folder_levels import find_class_level
-from stages.importers.format_candidate import DATA_FOLDERS, FormatCandidate, image_paths
+from stages.importers.format_candidate import DATA_FOLDERS, MAX_LISTED, FormatCandidate, image_paths
 from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
 from stages.importers.sample import SPLIT_WORDS
 
@@ -53,8 +53,7 @@ def class_folder_candidates(
         if others:
             changes, reasons, asks = _without_unpaired(files, inside, named, others)
         if len(splits) > 1:
-            why = f"the folders {', '.join(splits)} denote splits"
-            found_here = FormatCandidate("folders", inside, why, changes, reasons, has_split=True, asks=asks)
+            found_here = _folders_of_splits(inside, counts, splits, changes, reasons, asks)
         elif len(sizes) < 2 or sizes[len(sizes) // 2] < 2 or sizes[-1] > MAX_FOLDER_SHARE * sum(sizes):
             continue  # one image per folder, or a few stray images next to the main folder
         elif len(found[inside]) < 2 and not {folder.lower() for folder in counts} & roles:
@@ -66,6 +65,33 @@ def class_folder_candidates(
             failures.append(f"folders in {inside or 'the source'}: {asks[0]}")
         else:
             yield found_here
+
+
+def _folders_of_splits(
+    inside: str,
+    counts: Counter[str],
+    splits: list[str],
+    changes: dict[str, Any],
+    reasons: dict[str, str],
+    asks: tuple[str, ...],
+) -> FormatCandidate:
+    """Return the candidate of class folders in folders of splits; folders beside these are not used, with a question.
+
+    Args:
+        inside: folder of the splits.
+        counts: number of images by folder.
+        splits: folders of splits among these.
+        changes: changes of the candidate.
+        reasons: its reasons.
+        asks: its questions.
+    """
+    if others := {folder: number for folder, number in counts.items() if folder not in splits}:
+        named = list_names((f"{folder} ({quantity(number, 'image')})" for folder, number in others.items()), MAX_LISTED)
+        changes = changes | {"files": [f"!{f'{inside}/{folder}'.removeprefix('/')}/**" for folder in others]}
+        reasons = reasons | {"files": f"beside the folders of splits: {named}"}
+        asks += (f"ingest.files: {named} beside the folders of splits: not used; which split are these images of?",)
+    why = f"the folders {', '.join(splits)} denote splits"
+    return FormatCandidate("folders", inside, why, changes, reasons, has_split=True, asks=asks)
 
 
 def _without_unpaired(

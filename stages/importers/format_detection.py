@@ -107,8 +107,8 @@ def _leaving_out(candidate: FormatCandidate, redundant: dict[str, str]) -> Forma
     reasons = "; ".join(f"{pattern}: {reason}" for pattern, reason in redundant.items())
     return replace(
         candidate,
-        changes=candidate.changes | {"files": [f"!{pattern}" for pattern in redundant]},
-        reasons=candidate.reasons | {"files": reasons},
+        changes=candidate.changes | {"files": [*candidate.changes.get("files", ()), *(f"!{one}" for one in redundant)]},
+        reasons=candidate.reasons | {"files": "; ".join(filter(None, (candidate.reasons.get("files"), reasons)))},
     )
 
 
@@ -137,7 +137,7 @@ def _import(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> I
         | candidate.changes
         | {"format": candidate.format, "inside": candidate.inside}
     )
-    part, name = select_inside(files, candidate.inside, Path())
+    part, name = select_inside(select_files(files, changed.files)[0], candidate.inside, Path())
     with contextlib.redirect_stdout(io.StringIO()):
         return IMPORTERS[candidate.format](part, name, changed, candidate.has_split)
 

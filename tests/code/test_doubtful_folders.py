@@ -54,3 +54,7 @@ def test_a_folder_beside_those_of_the_splits_does_not_hide_them(params: Params) 
     found, _ = detect(params, *(f"{part}/{kind}/{n}.png" for part in parts for kind in "01" for n in range(6)))
     assert found[0].has_split and found[0].format == "folders" and "images" not in found[0].changes
     assert {sample.path.split("/")[0] for sample in found[0].samples} == {"train", "val", "test"}
+    assert found[0].changes["files"] == ["!auto_test/**"] and not found[0].rejected
+    assert found[0].asks == (
+        "ingest.files: auto_test (12 images) beside the folders of splits: not used; which split are these images of?",
+    )
