@@ -92,12 +92,12 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
             (candidate.format, candidate.inside, candidate.targets, tuple(sample.path for sample in candidate.samples)),
             candidate,
         )
-    found = list(distinct.values())
-    if found and found[0].format == "folders" and len(found[0].samples) < FEWEST_OF_ALL * len(image_paths(files)):
-        few = f"{len(found[0].samples)} of {quantity(len(image_paths(files)), 'image')}"
-        failures.insert(0, f"folders in {found[0].inside or 'the source'}: only {few} lie in folders of classes")
-        found = [one for one in found if one.format != "folders"]
-    return [_leaving_out(candidate, redundant) for candidate in found], failures
+    ranked = list(distinct.values())
+    if ranked and ranked[0].format == "folders" and len(ranked[0].samples) < FEWEST_OF_ALL * len(image_paths(files)):
+        few = f"{len(ranked[0].samples)} of {quantity(len(image_paths(files)), 'image')}"
+        failures.insert(0, f"folders in {ranked[0].inside or 'the source'}: only {few} lie in folders of classes")
+        ranked = [one for one in ranked if one.format != "folders"]
+    return [_leaving_out(candidate, redundant) for candidate in ranked], failures
 
 
 def _leaving_out(candidate: FormatCandidate, redundant: dict[str, str]) -> FormatCandidate:
