@@ -29,7 +29,7 @@ def ask_about_altered_copies(paths: Sequence[str]) -> Iterator[str]:
     yield (
         f"ingest.files: {images} in folders with the names of altered copies ({_shown(found)}). Copies in another "
         f"split than their original make scores too high, and Macula alters training images itself: set files: "
-        f"[{patterns}], unless these are no copies"
+        f"[{patterns}], unless these are not copies"
     )
 
 

@@ -32,7 +32,13 @@ CHOICE_OF_INPUT = (
 
 
 def pairing_candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
-    """Yield the candidates of images with target files; add the reasons why others are none to `failures`."""
+    """Yield the candidates of images with target files; add the reasons why others are none to `failures`.
+
+    Args:
+        files: files of the source by path.
+        inspected: pairings with the detected formats of their targets.
+        failures: reasons against candidates; more are added.
+    """
     reported = set()
     refused: dict[str, str] = {}
     questions: dict[str, str] = {}
@@ -81,7 +87,13 @@ def without_measured_objects(files: SourceFiles, inspected: Inspected) -> Inspec
 
 
 def is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> bool:
-    """Return whether the targets have a known format, and belong to no other image."""
+    """Return whether the targets have a known format, and belong to no other image.
+
+    Args:
+        files: files of the source by path.
+        pairing: images and their targets.
+        found: detected format of the targets.
+    """
     return bool(found.format) and not (pairing.several and _target_of_another_image(pairing, files))
 
 

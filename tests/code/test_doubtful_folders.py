@@ -1,4 +1,4 @@
-"""Folders whose names or size say that they are no classes: altered copies, labels, a few images, further splits."""
+"""Folders whose names or size say that they are not classes: altered copies, labels, a few images, further splits."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def test_folders_of_altered_copies_are_a_question_with_the_line_that_leaves_them
 
 
 @pytest.mark.parametrize("paths", [["august/1.png", "may/2.png"], ["aug/1.png", "aug/2.png"], ["a/aug_1.png"]])
-def test_other_words_and_copies_alone_are_no_question(paths: list[str]) -> None:
+def test_other_words_and_copies_alone_are_not_asked_about(paths: list[str]) -> None:
     assert not list(ask_about_altered_copies(paths))
 
 
