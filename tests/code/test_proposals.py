@@ -352,7 +352,7 @@ def test_expected_images_of_a_rare_class_are_those_of_ingest(
 ) -> None:
     proposed, output = propose(write(workspace / "uneven", uneven(8)))
     counts = ingested(proposed, workspace).groupby(["split", "label"]).size()
-    assert f"(checks.min_train_per_class): few about {counts['train', 'few']};" in output
+    assert f"(checks.min_train_per_class): few (about {counts['train', 'few']});" in output
     assert proposed.train.class_weights == "balanced"
 
 
