@@ -56,6 +56,11 @@ class _CocoFile:
             found[annotation["image_id"]].append(annotation)
         return found
 
+    @cached_property
+    def group_key(self) -> str | None:
+        """Key that identifies the place or sequence of every image; None if there is none."""
+        return find_group_key(self.content)
+
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
     """Import the images that COCO files list; an annotation is an object or a set of key points.
@@ -134,7 +139,7 @@ def _to_sample(
     entries, split = file.annotations_of.get(image["id"], []), file.split or split_from_path(path)
     group = _group(image, ingest.coco_group, file.name) if ingest.coco_group else None
     if are_classes:
-        if group is None and (key := find_group_key(file.content)):
+        if group is None and (key := file.group_key):
             group = str(image[key])
         annotation = _class_names(entries, file.categories, file.name)
         return Sample(path, fixed_annotation(annotation), group, split, files[path])
