@@ -9,7 +9,7 @@ BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -116,6 +116,9 @@ bench-layouts: env ## score what configure proposes for miniature folders of man
 
 bench-configure: env ## measure processor time and memory of configure on large folders and images: about 30 minutes
 	$(RUN) python -m benchmarks.pipeline.configure_cost $(ARGUMENTS)
+
+bench-leaks: env ## score which leaks between the splits configure and the audits find: about an hour
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.leaks.find_leaks $(ARGUMENTS)
 
 bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)

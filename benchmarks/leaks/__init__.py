@@ -1,0 +1,1 @@
+"""Leaks between the splits: which of them configure and the audits find."""
