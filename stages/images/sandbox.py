@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from functools import cache
@@ -21,6 +22,8 @@ MEMORY_BYTES = 4 * 2**30  # bytes a worker may allocate in addition to its memor
 TIMEOUT_SECONDS = 60.0  # for one file
 WORKERS = cores()
 
+_pool_lock = threading.Lock()
+
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run `function(*arguments)` in one of `WORKERS` worker processes; function and arguments are pickled.
@@ -29,7 +32,9 @@ def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         Unreadable: the function raised it, or the worker crashed or exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
         Exception: any other exception that the function raised.
     """
-    return wait_for_result(_pool().schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
+    with _pool_lock:  # threads that call a cached function at the same time would each start a pool
+        pool = _pool()
+    return wait_for_result(pool.schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)
 
 
 def wait_for_result(future: Any, seconds: float) -> Any:

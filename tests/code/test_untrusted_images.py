@@ -1,5 +1,6 @@
 """Tests that ingest reads or rejects each untrusted file without affecting other files."""
 
+import functools
 import io
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,21 @@ def test_a_decoder_crash_hang_or_memory_excess_rejects_one_file(
         run_isolated(decoder, b"")
     monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 60.0)
     assert run_isolated(len, b"four") == 4, "the next file is decoded"
+
+
+def test_threads_share_one_pool_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the threads of ingest start several pools, and each of their processes imports all libraries."""
+    pool, starts = sandbox._pool(), []
+
+    def start() -> Any:
+        starts.append(1)
+        time.sleep(0.1)  # other threads ask for the pool while it starts
+        return pool
+
+    monkeypatch.setattr(sandbox, "_pool", functools.cache(start))
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda data: run_isolated(len, data), [b"four"] * 4)) == [4] * 4
+    assert len(starts) == 1
 
 
 def interrupts_are_blocked(data: bytes) -> bool:
