@@ -8,6 +8,9 @@ NPM := $(or $(shell command -v npm),$(CURDIR)/$(VENV)-node/bin/npm)
 BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
+# Without cached bytecode, each of the many processes would compile torch and pandas again, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
