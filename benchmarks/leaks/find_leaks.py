@@ -8,6 +8,8 @@ ingested with these params and audited. A leak is
 - passed, if nothing is found and an audit passes that claims the absence of this leak, or if no finding about leaks
   says what was not checked;
 - not checked otherwise.
+
+`leak_structures.CONTROL` has no leak: there, a folder in which something is found is a false alarm.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.leaks.leak_structures import STRUCTURES, LeakCase, LeakStructure
+from benchmarks.leaks.leak_structures import CONTROL, STRUCTURES, LeakCase, LeakStructure
 from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.audits import duplicates, leakage, sequence_leakage
 from stages.audits.audit_data import AuditData
@@ -63,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     parser.add_argument("structures", nargs="*", default=list(STRUCTURES), help="names of structures; default: all")
     parser.add_argument("--seeds", type=int, default=2, help="number of folders for each structure and strength")
     add_run_arguments(parser)
-    asked = parser.parse_args(arguments)
-    names, seeds = (TINY, 1) if asked.tiny else (asked.structures, asked.seeds)
-    file = output_folder(asked.output, asked.tiny) / "leaks.json"
+    options = parser.parse_args(arguments)
+    names, seeds = (TINY, 1) if options.tiny else (options.structures, options.seeds)
+    file = output_folder(options.output, options.tiny) / "leaks.json"
     cases: list[dict[str, Any]] = []
     for name in names:
         for strength in STRUCTURES[name].strengths:
@@ -153,20 +155,20 @@ def _claims(structure: LeakStructure, finding: Finding) -> bool:
 
 
 def share_apart(case: LeakCase, rows: pd.DataFrame) -> float:
-    """Return the share of consecutive images of one thing that are in different groups."""
+    """Return the share of consecutive images of one object that are in different groups; 1 if no two show the same."""
     group_of = dict(zip(rows["path"], rows["group"], strict=True))
     last: dict[str, str] = {}
     apart = []
-    for path, thing in case.shows.items():
+    for path, subject in case.shows.items():
         if path in group_of:
-            if thing in last:
-                apart.append(group_of[path] != group_of[last[thing]])
-            last[thing] = path
-    return float(np.mean(apart))
+            if subject in last:
+                apart.append(group_of[path] != group_of[last[subject]])
+            last[subject] = path
+    return float(np.mean(apart)) if apart else 1.0
 
 
 def summarize(cases: list[dict[str, Any]]) -> str:
-    """Return a Markdown table with the number of folders by structure, strength and outcome, and the totals."""
+    """Return a Markdown table: number of folders by structure, strength and outcome, and totals of the leaks."""
     shown = [name for name in OUTCOMES if any(case["outcome"] == name for case in cases)]
     lines = [f"| structure | strength | {' | '.join(shown)} |", f"| {' | '.join(['---'] * (2 + len(shown)))} |"]
     by_row: dict[tuple[str, float], Counter[str]] = {}
@@ -174,8 +176,8 @@ def summarize(cases: list[dict[str, Any]]) -> str:
         by_row.setdefault((case["structure"], case["strength"]), Counter())[case["outcome"]] += 1
     for (structure, strength), counts in by_row.items():
         lines.append(f"| {structure} | {strength:g} | {' | '.join(str(counts[name] or '') for name in shown)} |")
-    total = Counter(case["outcome"] for case in cases)
-    lines.append(f"| **all** | | {' | '.join(f'**{total[name]}**' for name in shown)} |")
+    total = Counter(case["outcome"] for case in cases if case["structure"] != CONTROL)
+    lines.append(f"| **all leaks** | | {' | '.join(f'**{total[name]}**' for name in shown)} |")
     return "\n".join(lines)
 
 

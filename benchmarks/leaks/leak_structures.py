@@ -1,6 +1,6 @@
-"""Leak structures in miniature: folders in which several images show one thing, each with graded strengths.
+"""Leak structures in miniature: folders in which several images show one subject, each with graded strengths.
 
-A structure writes files and returns, for each image, what it shows. Two images that show one thing must not be in
+A structure writes files and returns, for each image, what it shows. Two images that show one subject must not be in
 different splits unless a finding says so.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.leaks.leak_images import (
 
 CLASSES = ("disc", "cross")
 IMAGES, COPIED = 72, 30  # images of a folder, and images of which there are copies
-THINGS, VIEWS = 24, 4  # things, and images of each thing
+SUBJECTS, VIEWS = 24, 4  # subjects, and images of each subject
 
 
 @dataclass
@@ -35,16 +35,16 @@ class LeakCase:
     files: dict[str, bytes] = field(default_factory=dict)
     shows: dict[str, str] = field(default_factory=dict)
 
-    def add(self, path: str, thing: object, image: Array, **encoding: Any) -> None:
+    def add(self, path: str, subject: object, image: Array, **encoding: Any) -> None:
         """Add an image.
 
         Args:
             path: path in the folder.
-            thing: what the image shows.
+            subject: what the image shows.
             image: the image.
             encoding: arguments of `encode`.
         """
-        self.files[path], self.shows[path] = encode(image, **encoding), str(thing)
+        self.files[path], self.shows[path] = encode(image, **encoding), str(subject)
 
 
 Write = Callable[[float, Rng], LeakCase]
@@ -81,6 +81,14 @@ def _copies(change: Change, relabelled: bool = False, folder: str = "") -> Write
     return write
 
 
+def _unrelated(strength: float, rng: Rng) -> LeakCase:
+    """Write photos of which no two show the same object."""
+    case = LeakCase()
+    for number in range(IMAGES + COPIED):
+        case.add(f"{CLASSES[number % 2]}/{word(rng)}.png", number, photo(rng, number % 2))
+    return case
+
+
 def _unchanged(image: Array, strength: float, rng: Rng) -> Array:
     return image
 
@@ -89,7 +97,7 @@ def _suffixed(strength: float, rng: Rng) -> LeakCase:
     """Write augmented copies with the name of the original and a suffix: mirrored, turned, brighter and cropped."""
     case = LeakCase()
     names = ("mirrored", "brighter, levels", "cropped, share of the side", "rotated, degrees")
-    for number in range(THINGS):
+    for number in range(SUBJECTS):
         image, name = photo(rng, number % 2), word(rng)
         for copy in range(VIEWS):
             changed = image
@@ -101,19 +109,19 @@ def _suffixed(strength: float, rng: Rng) -> LeakCase:
 
 
 def _views(vary: Callable[[int, int, float, Rng], Callable[[], Array]], name: Callable[[int, int, Rng], str]) -> Write:
-    """Return a structure in which each thing has several views.
+    """Return a structure in which each subject has several views.
 
     Args:
-        vary: function from the thing, its class, the strength and the generator to a function that returns a view.
-        name: function from the thing, the number of the view and the generator to the name of the file.
+        vary: function from the subject, its class, the strength and the generator to a function that returns a view.
+        name: function from the subject, the number of the view and the generator to the name of the file.
     """
 
     def write(strength: float, rng: Rng) -> LeakCase:
         case = LeakCase()
-        for thing in range(THINGS):
-            view = vary(thing, thing % 2, strength, rng)
+        for subject in range(SUBJECTS):
+            view = vary(subject, subject % 2, strength, rng)
             for number in range(VIEWS):
-                case.add(f"{CLASSES[thing % 2]}/{name(thing, number, rng)}.png", thing, view())
+                case.add(f"{CLASSES[subject % 2]}/{name(subject, number, rng)}.png", subject, view())
         return case
 
     return write
@@ -125,23 +133,23 @@ def _moved(image: Array, pixels: float, rng: Rng) -> Array:
     return np.roll(image, (rows, columns), axis=(0, 1))
 
 
-def _exposed(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _exposed(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     scene, turn = photo(rng, kind), iter(range(VIEWS))
     return lambda: as_image(scene * (1 - strength * next(turn) / VIEWS) + rng.normal(0, 2, scene.shape))
 
 
-def _burst(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _burst(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     scene = photo(rng, kind)
     return lambda: as_image(_moved(scene, strength, rng) + rng.normal(0, 3, scene.shape))
 
 
-def _same_background(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _same_background(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     """Return photos of one camera trap: the same background in other light, and an animal at another place."""
     background = clouds(rng)
     return lambda: as_image(draw_object(background * rng.uniform(1 - strength, 1), rng, kind))
 
 
-def _sides(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _sides(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     """Return photos of an object from several sides: a surface that turns, on one background."""
     surface, background, step = clouds(rng, SIZE, 4 * SIZE), clouds(rng), iter(range(VIEWS))
     inside = np.hypot(*np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]) < (0.8, 0.7)[kind]
@@ -153,13 +161,13 @@ def _sides(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Arr
     return view
 
 
-def _patient(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _patient(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     """Return images of one patient: a common anatomy, and differences between the visits."""
     anatomy = clouds(rng)
     return lambda: as_image(draw_object((1 - strength) * anatomy + strength * clouds(rng), rng, kind))
 
 
-def _eyes(thing: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _eyes(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     """Return images of the left and the right eye, which mirror each other, at several visits."""
     eye, turn = photo(rng, kind), iter(range(VIEWS))
 
@@ -229,7 +237,7 @@ def _tiles(overlap: bool) -> Write:
 
 
 def _patches(strength: float, rng: Rng) -> LeakCase:
-    """Write random patches of a few scenes, with names that do not tell the scene."""
+    """Write random patches of a few scenes, with names that do not state the scene."""
     case = LeakCase()
     for scene in range(12):
         side = round(SIZE * strength)
@@ -246,19 +254,19 @@ def _patients(where: str) -> Write:
 
     def write(strength: float, rng: Rng) -> LeakCase:
         case, table = LeakCase(), ["path,label,patient"]
-        for thing in range(THINGS):
-            view, label = _patient(thing, thing % 2, strength, rng), CLASSES[thing % 2]
+        for subject in range(SUBJECTS):
+            view, label = _patient(subject, subject % 2, strength, rng), CLASSES[subject % 2]
             for number in range(VIEWS):
                 name = word(rng)
                 path = {
-                    "name": f"{label}/P{thing:03d}_{name}.png",
-                    "folder": f"{label}/patient{thing:03d}/{name}.png",
+                    "name": f"{label}/P{subject:03d}_{name}.png",
+                    "folder": f"{label}/patient{subject:03d}/{name}.png",
                     "column": f"images/{name}.png",
                     "time": f"{label}/{name}.jpg",
                 }[where]
-                taken = f"2020:01:{1 + thing:02d} 12:{number:02d}:00" if where == "time" else ""
-                case.add(path, thing, view(), kind="JPEG" if taken else "PNG", taken=taken)
-                table.append(f"{path},{label},{thing:03d}")
+                taken = f"2020:01:{1 + subject:02d} 12:{number:02d}:00" if where == "time" else ""
+                case.add(path, subject, view(), kind="JPEG" if taken else "PNG", taken=taken)
+                table.append(f"{path},{label},{subject:03d}")
         if where == "column":
             case.files["labels.csv"] = "\n".join(table).encode()
         return case
@@ -266,7 +274,7 @@ def _patients(where: str) -> Write:
     return write
 
 
-def _random_name(thing: int, number: int, rng: Rng) -> str:
+def _random_name(subject: int, number: int, rng: Rng) -> str:
     return word(rng)
 
 
@@ -279,7 +287,10 @@ KINDS_OF_COPY = {
     "gamma": ("darkened",),
     "thumbnails": ("reduced",),
 }
+CONTROL = "no related images"
+"""Structure without a leak: what is found in it is a false alarm."""
 STRUCTURES: dict[str, LeakStructure] = {
+    CONTROL: LeakStructure(_unrelated, (0,)),
     "exact copies": LeakStructure(_copies(_unchanged), (1,)),
     "exact copies in two classes": LeakStructure(_copies(_unchanged, relabelled=True), (1,)),
     **{
@@ -295,7 +306,7 @@ STRUCTURES: dict[str, LeakStructure] = {
     "augmented copies with suffixes, changes at once": LeakStructure(_suffixed, (1, 2)),
     "exposure brackets, loss of light": LeakStructure(_views(_exposed, _random_name), (0.5, 0.9), ("darkened",)),
     "exposure brackets of named objects, loss of light": LeakStructure(
-        _views(_exposed, lambda thing, number, rng: f"e{number}_obj{thing:03d}"), (0.5, 0.9), ("darkened",)
+        _views(_exposed, lambda subject, number, rng: f"e{number}_obj{subject:03d}"), (0.5, 0.9), ("darkened",)
     ),
     "bursts, pixels": LeakStructure(_views(_burst, _random_name), (0, 1, 3), ("photographed",)),
     "one background, loss of light": LeakStructure(
@@ -305,7 +316,7 @@ STRUCTURES: dict[str, LeakStructure] = {
         _views(_sides, _random_name), (0.05, 0.15, 0.5), ("photographed",)
     ),
     "left and right eye, difference": LeakStructure(
-        _views(_eyes, lambda thing, number, rng: f"{thing:04d}_{'LR'[number % 2]}_visit{number // 2}"), (0.1, 0.3)
+        _views(_eyes, lambda subject, number, rng: f"{subject:04d}_{'LR'[number % 2]}_visit{number // 2}"), (0.1, 0.3)
     ),
     "stereo pairs, disparity": LeakStructure(_stereo, (0.02, 0.05, 0.1)),
     "films, pixels per frame": LeakStructure(_video(across=False), (1, 4), consecutive=True),
