@@ -11,6 +11,7 @@ from stages.core.plurals import quantity
 from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.clusters import Clusters, explain_most, list_pairs
 from stages.near_duplicates.differing_part import MAX_PAIRS, find_differing_parts
+from stages.near_duplicates.exhaustive_search import CHANGES
 from stages.near_duplicates.planted_copies import describe_detection
 from stages.near_duplicates.search import Copies, label_sets, paths_of, readable_label
 
@@ -132,11 +133,12 @@ def _near(found: list[pd.DataFrame], data: AuditData, total: int) -> list[Findin
     across = [near for near in found if near["group"].nunique() > 1]
     pairs = copies.pairs
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
-    mirrored, cropped = (quantity(int(changed[kind].sum()), f"{kind} pair") for kind in ("mirrored", "cropped"))
+    kinds = {kind: int(changed[kind].sum()) for kind in CHANGES}
+    counts = ", ".join(quantity(count, f"{kind} pair") for kind, count in kinds.items() if count)
     message = (
         f"{quantity(sum(map(len, found)), 'image')} in {quantity(len(found), 'set')} are more similar to one another "
-        f"than distinct images of this data set are ({mirrored}, {cropped}). They may be edited copies, or frames of "
-        "one scene. "
+        f"than distinct images of this data set are{f' ({counts})' if counts else ''}. They may be edited copies, or "
+        "frames of one scene. "
         f"{_in_groups(found, across, 'set', 'sets', ' if their images show the same object or scene')}"
     )
     differing = find_differing_parts(changed, data.rows, data.folder)
@@ -221,7 +223,7 @@ def _without(found: list[pd.DataFrame], without: list[pd.DataFrame]) -> list[pd.
 
 
 def _evidence_rows(pairs: pd.DataFrame, most: int = 50) -> list[dict[str, object]]:
-    shown = pairs[["first", "second", "correlation", "mirrored", "cropped", "expected"]].head(most)
+    shown = pairs[["first", "second", "correlation", *CHANGES, "expected"]].head(most)
     return [{str(key): value for key, value in row.items()} for row in shown.to_dict("records")]
 
 

@@ -83,11 +83,21 @@ def cropped_correlation(
 def _through_windows(whole_PHW: Float[Array, "P 32 32"], part_PHW: Float[Array, "P 32 32"]) -> Float[Array, " P"]:
     part_PF = image_details(part_PHW)
     highest = np.full(len(part_PF), -1.0)
-    for share, top in product(SHARES, PLACES):
-        rows = _window(share, top) @ whole_PHW
-        for left in PLACES:
-            highest = np.maximum(highest, (_unit(rows @ _window(share, left).T) * part_PF).sum(axis=1))
+    for share, top, left in product(SHARES, PLACES, PLACES):
+        highest = np.maximum(highest, (crop_details(whole_PHW, share, top, left) * part_PF).sum(axis=1))
     return highest
+
+
+def crop_details(thumb_NHW: Float[Array, "N 32 32"], share: float, top: float, left: float) -> Float[Array, "N 256"]:
+    """Return the details of a crop of each thumbnail.
+
+    Args:
+        thumb_NHW: thumbnails.
+        share: side lengths of the crop, as a share of the image.
+        top: vertical position of the crop, 0 (at the top) to 1 (at the bottom).
+        left: horizontal position of the crop, 0 (at the left) to 1 (at the right).
+    """
+    return _unit(_window(share, top) @ thumb_NHW @ _window(share, left).T)
 
 
 def _window(share: float, place: float) -> Float[Array, "16 32"]:

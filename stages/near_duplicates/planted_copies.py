@@ -52,6 +52,22 @@ KINDS: dict[str, Callable[[Image], Image]] = {
 """Change by kind of copy."""
 
 
+def _crop_strongly(image: Image) -> Image:
+    """Keep four fifths of the width and height, one third of the rest off the top and left."""
+    rows, columns = (side // 5 for side in image.shape[:2])
+    top, left = rows // 3, columns // 3
+    return image[top : image.shape[0] - rows + top, left : image.shape[1] - columns + left]
+
+
+STRONG: dict[str, Callable[[Image], Image]] = {
+    "cropped by 20%": _crop_strongly,
+    "rotated by 90°": np.rot90,
+    "rotated by 180°": lambda image: np.rot90(image, 2),
+    "inverted": lambda image: np.iinfo(image.dtype).max - image,
+}
+"""Change by kind of copy that is found only by comparing all pairs of images."""
+
+
 def _encode_again(image: Image) -> Image:
     """Store the grey levels as a JPEG of quality 50."""
     buffer = io.BytesIO()

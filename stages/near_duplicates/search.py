@@ -1,7 +1,7 @@
 """Search for duplicates and near-duplicates: re-encoded, mirrored, cropped or differently exposed copies of an image.
 
 Rows with equal pixels are duplicates. Pairs with similar perceptual hashes are compared by their pixels, relative to
-the distances between distinct images of the data set.
+the distances between distinct images of the data set. In a sample, all pairs are compared, also after stronger changes.
 """
 
 from collections.abc import Iterable
@@ -28,6 +28,7 @@ from stages.near_duplicates.distance_distribution import (
     distance,
     estimate_distribution,
 )
+from stages.near_duplicates.exhaustive_search import CHANGES, are_near, find_pairs
 from stages.near_duplicates.image_similarity import (
     WINDOWS,
     correlations,
@@ -36,12 +37,12 @@ from stages.near_duplicates.image_similarity import (
     image_details,
 )
 from stages.near_duplicates.perceptual_hash import RADIUS, near_pairs, parse_hashes, radius_for
-from stages.near_duplicates.planted_copies import COPIES, KINDS, SAME_IMAGE, Detection, describe_detection
+from stages.near_duplicates.planted_copies import COPIES, KINDS, SAME_IMAGE, STRONG, Detection, describe_detection
 
 NEAR = 0.1  # maximum expected number of equally close pairs of distinct images, for a near-duplicate
 SAME = 1e-6  # maximum expected number for two copies of the same image
 SAME_DETAILS = 0.98  # minimum correlation for the same image; photos resized to a quarter reach 0.995
-REFERENCES = 1000  # images for estimating the distances between distinct images
+REFERENCES = 1000  # images of the sample in which all pairs are compared
 COMMON = 8  # if more images share a hash, each is compared only with the next 8 in order of contrast
 MAX_BITS = 4  # maximum Hamming distance if only hashes are known; re-encoded photos differ in up to 3 bits
 MAX_CROP_PAIRS = 5000  # maximum number of pairs that are compared as crops, most likely first
@@ -58,7 +59,7 @@ class Copies:
     pairs: pd.DataFrame
     """Pairs of both kinds except those with equal pixels.
 
-    Columns: first, second (paths), bits, correlation, mirrored, cropped, expected, same.
+    Columns: first, second (paths), bits, correlation, expected, same, and one column of bool for each of `CHANGES`.
     """
     hash_bits: int
     """Hamming distance up to which a hash alone identifies a copy in this data set.
@@ -95,9 +96,46 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
         )
         return Copies(*_sets(rows, code, first, _unjudged(known, np.empty((0, 2), int))), -1, reason, {}, {}, None)
     pairs, hash_bits, radius, unchecked = _candidates(known.iloc[usable])
-    judged, learned, flat, detailed, clusters = _compare_images(known, usable[pairs], usable, folder)
-    judged["bits"] = hash_bits
-    planted, planted_same = _search_planted(known.iloc[usable], folder, learned, radius) if learned else ({}, {})
+    compared = _compare_images(known, usable[pairs], usable, folder)
+    planted: dict[str, Detection] = {}
+    planted_same: dict[str, Detection] = {}
+    if compared.learned:
+        planted, planted_same = _search_planted(known.iloc[usable], folder, compared.learned, radius)
+    unchecked += _unchecked(compared, len(usable))
+    if missed := describe_detection(planted | planted_same, reliable=False):
+        unchecked.append(f"in this data set, the search misses many copies that are {missed}")
+    bits = _reliable_bits(compared.candidates.assign(bits=hash_bits), len(usable), others)
+    sets = _sets(rows, code, first, compared.near())
+    return Copies(*sets, bits, "; ".join(unchecked), planted, planted_same, compared.clusters)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Result of comparing images by their pixels."""
+
+    candidates: pd.DataFrame
+    """One row per pair with similar hashes."""
+    sampled: pd.DataFrame
+    """Pairs of the sample that are closer than distinct images, possibly after a strong change."""
+    learned: DistanceDistribution | None
+    """Distances between distinct images; None if there are too few images."""
+    flat: int
+    """Number of images without detail."""
+    detailed: int
+    """Number of images of the sample with detail."""
+    clusters: Clusters | None
+    """Clusters of the images of the sample."""
+
+    def near(self) -> pd.DataFrame:
+        """Return the near pairs, each once: those of the sample only if their hashes did not identify them."""
+        identified = self.candidates[self.candidates["expected"] <= NEAR]
+        return pd.concat([identified, self.sampled], ignore_index=True).drop_duplicates(["one", "two"])
+
+
+def _unchecked(compared: _Comparison, usable: int) -> list[str]:
+    """Return which images or copies were not compared, and why."""
+    unchecked = []
+    flat, detailed = compared.flat, compared.detailed
     if flat:
         verb = "was" if flat == 1 else "were"
         unchecked.append(f"{quantity(flat, 'image')} with almost no detail {verb} compared only for equal pixels")
@@ -106,14 +144,13 @@ def find_copies(rows: pd.DataFrame, folder: Path, others: int) -> Copies:
             f"{quantity(detailed, 'image')} with more detail {'is' if detailed == 1 else 'are'} too few to detect "
             f"near-duplicates ({MIN_IMAGES} are required)"
         )
-    elif clusters is None:
+    elif compared.clusters is None:
         unchecked.append(
             f"{detailed} images are too few to know how similar distinct images are ({FEWEST} are required)"
         )
-    if missed := describe_detection(planted | planted_same, reliable=False):
-        unchecked.append(f"in this data set, the search misses many copies that are {missed}")
-    bits = _reliable_bits(judged, len(usable), others)
-    return Copies(*_sets(rows, code, first, judged), bits, "; ".join(unchecked), planted, planted_same, clusters)
+    if usable > REFERENCES:
+        unchecked.append(f"copies that are {', '.join(STRONG)} were searched among {REFERENCES:,} of {usable:,} images")
+    return unchecked
 
 
 def _search_planted(
@@ -121,23 +158,28 @@ def _search_planted(
 ) -> tuple[dict[str, Detection], dict[str, Detection]]:
     """Return how many changed copies of random images are found by hash and then by pixels, by kind of copy.
 
-    The second dict counts only those that are recognized as the same image.
+    The second dict counts only those that are recognized as the same image. Copies of `STRONG` are found without their
+    hash, but only within the sample: they are left out if there are more images.
     """
     originals = usable.iloc[np.random.default_rng(1).permutation(len(usable))[:COPIES]]
     images = [picture.image for picture in decode_images(originals, folder)]
     hashes = parse_hashes(originals["phash"])
+    all_pairs = len(usable) <= REFERENCES  # all pairs are compared, not only those with similar hashes
     detected: dict[str, Detection] = {}
-    for kind, change in {**KINDS, **SAME_IMAGE}.items():
+    for kind, change in {**KINDS, **(STRONG if all_pairs else {}), **SAME_IMAGE}.items():
         copies = [change(image) for image in images]
         bits = np.array([_hash_bits(one, copy) for one, copy in zip(hashes, copies, strict=True)])
         thumbs = np.stack([grey_thumbnail(image) for image in (*images, *copies)])
         details = image_details(thumbs)
         pairs = np.stack([np.arange(len(images)), np.arange(len(images), len(thumbs))], axis=1)
         judged = _judged(thumbs, details, pairs, learned)
-        found = judged["same"] if kind in SAME_IMAGE else judged["expected"] <= NEAR
+        found = (judged["same"] if kind in SAME_IMAGE else judged["expected"] <= NEAR) & (bits <= radius)
+        if all_pairs and kind not in SAME_IMAGE:
+            found |= are_near(thumbs, details, pairs, learned)
         detailed = np.asarray(details.any(axis=1))[: len(images)]
-        detected[kind] = Detection(int((found & (bits <= radius))[detailed].sum()), int(detailed.sum()))
-    return {kind: detected[kind] for kind in KINDS}, {kind: detected[kind] for kind in SAME_IMAGE}
+        detected[kind] = Detection(int(found[detailed].sum()), int(detailed.sum()))
+    near = {kind: one for kind, one in detected.items() if kind not in SAME_IMAGE}
+    return near, {kind: detected[kind] for kind in SAME_IMAGE}
 
 
 def _hash_bits(phash: np.uint64, copy: Integer[Array, "_ _ *_"]) -> int:
@@ -204,13 +246,8 @@ def _products(ones: list[Integer[Array, " _"]], others: list[Integer[Array, " _"
 
 def _compare_images(
     known: pd.DataFrame, pairs: Integer[Array, "P 2"], usable: Integer[Array, " N"], folder: Path
-) -> tuple[pd.DataFrame, DistanceDistribution | None, int, int, Clusters | None]:
-    """Compare pairs of images by their pixels.
-
-    Returns:
-        One row per pair; the distances between distinct images, None if there are too few images; the number of images
-        without detail; the number of reference images with detail; and the clusters of these images.
-    """
+) -> _Comparison:
+    """Compare pairs of images, and all pairs of a random sample, by their pixels."""
     references = np.random.default_rng(0).permutation(usable)[:REFERENCES]
     needed = np.unique(np.concatenate([references, pairs.ravel()]))
     thumbs = np.stack([grey_thumbnail(p.image) for p in decode_images(known.iloc[needed], folder)])
@@ -218,21 +255,36 @@ def _compare_images(
     flat = np.asarray(~detail_NF.any(axis=1))
     queried = np.searchsorted(needed, references)
     queried = queried[~flat[queried]]
-    table, learned = _unjudged(known, pairs), None
+    table, sampled, learned = _unjudged(known, pairs), _unjudged(known, np.empty((0, 2), int)), None
     if len(queried) >= MIN_IMAGES:
         learned = estimate_distribution(detail_NF[queried], len(usable))
+        sampled = _search_sample(known, needed[queried], thumbs[queried], detail_NF[queried], learned)
     if learned and len(pairs):
         table = table.assign(**_judged(thumbs, detail_NF, np.searchsorted(needed, pairs), learned))
     clusters = find_clusters(detail_NF[queried], known.iloc[needed[queried]])
-    return table, learned, int(flat.sum()), len(queried), clusters
+    return _Comparison(table, sampled, learned, int(flat.sum()), len(queried), clusters)
+
+
+def _search_sample(
+    known: pd.DataFrame,
+    rows: Integer[Array, " N"],
+    thumbs: UInt8[Array, "N 32 32"],
+    detail_NF: Float[Array, "N 256"],
+    learned: DistanceDistribution,
+) -> pd.DataFrame:
+    """Return the pairs of the sample `rows` that are closer than distinct images, also after a strong change."""
+    pairs, change, correlation, expected = find_pairs(thumbs, detail_NF, learned)
+    table = _unjudged(known, np.sort(rows[pairs], axis=1))
+    changes = {name: change == number for number, name in enumerate(CHANGES)}
+    return table.assign(correlation=correlation, expected=expected, **changes)
 
 
 def _unjudged(known: pd.DataFrame, pairs: Integer[Array, "P 2"]) -> pd.DataFrame:
     """Return one row per pair, not yet compared: one, two (indices in `known`), first, second (paths), and results."""
     one, two = pairs.T
     table = pd.DataFrame({"one": one, "two": two})
-    table = table.assign(first=known["path"].to_numpy()[one], second=known["path"].to_numpy()[two], bits=0)
-    return table.assign(correlation=0.0, mirrored=False, cropped=False, expected=np.inf, same=False)
+    table = table.assign(first=known["path"].to_numpy()[one], second=known["path"].to_numpy()[two])
+    return table.assign(correlation=0.0, expected=np.inf, same=False, **dict.fromkeys(CHANGES, False))
 
 
 def _judged(
@@ -275,7 +327,7 @@ def _sets(
     rows: pd.DataFrame, code: Integer[Array, " N"], first: Integer[Array, " D"], judged: pd.DataFrame
 ) -> tuple[list[pd.DataFrame], list[pd.DataFrame], pd.DataFrame]:
     """Return sets of duplicate rows, sets of near-duplicate rows, and the pairs of both."""
-    pairs = judged[judged["expected"] <= NEAR].sort_values("expected", kind="stable")
+    pairs = judged.sort_values("expected", kind="stable")
     same = _connected(len(first), pairs.loc[pairs["same"], ["one", "two"]].to_numpy())
     near = _connected(len(first), pairs[["one", "two"]].to_numpy())
     duplicates = [group for _, group in rows.groupby(same[code]) if len(group) > 1]

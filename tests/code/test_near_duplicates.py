@@ -48,6 +48,9 @@ CHANGES: dict[str, Callable[[Grey], Grey]] = {
     "mirrored": lambda image: image[:, ::-1],
     "brighter": lambda image: np.clip(image.astype(int) + 25, 0, 255).astype(np.uint8),
     "cropped": lambda image: image[1:-1, 1:-1],
+    "rotated": np.rot90,
+    "inverted": lambda image: 255 - image,
+    "strongly cropped": lambda image: image[4:-9, 9:-4],
 }
 
 
@@ -124,7 +127,8 @@ def test_only_changed_copies_are_found(change: str, ingest: Ingest, params: Para
     found = {tuple(sorted(pair)) for pair in zip(pairs["first"], pairs["second"], strict=True)}
     assert found <= expected, "distinct images are reported as copies"
     assert len(found) >= 5
-    assert (pairs["mirrored"] == (change == "mirrored")).all()
+    for kind in ("mirrored", "rotated", "inverted"):
+        assert (pairs[kind] == (change == kind)).all()
 
 
 def test_a_changed_copy_in_another_split_warns_and_the_same_image_blocks(
