@@ -462,6 +462,8 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
+    if ingest.group_table:
+        return f"column {ingest.columns.group} of {ingest.group_table}"
     if ingest.coco_group:
         return f"key {ingest.coco_group}"
     if "(?P<group>" in ingest.name_regex:

@@ -94,6 +94,10 @@ class Ingest(Section):
     scoring; objects: like all others, for tools that set `iscrowd` for every mask."""
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
+    group_table: str = ""
+    """Path in `source` of a table (csv, parquet) that names the group of every image, such as `metadata.csv` beside
+    images and masks; `columns.path` and `columns.group` name its columns. In the format table, the table of the labels
+    has them. Empty: none."""
     coco_group: str = ""
     """Key of the images in a COCO file whose value is the group, such as `location`, `seq_id` or `video_id`. Empty:
     none."""
