@@ -21,6 +21,7 @@ from stages.core.errors import UserError
 from stages.core.plurals import list_names, quantity
 from stages.core.progress import Progress, announce
 from stages.dataset.annotations import Annotation, class_names
+from stages.dataset.capture_times import name_intervals, number_sessions, parse_times
 from stages.dataset.combined_classes import combine, combine_objects, order_labels, refuse_joined_names
 from stages.dataset.counters import SCOPES
 from stages.dataset.label_statistics import measure_objects, round_measurements
@@ -107,6 +108,10 @@ def main(source: In, splits: In, sealed: Out, output: Out, *, ingest: Ingest, sp
         locked, unmerged = SplitTable(), table["group"]
         if split.by == "hash":
             locked = read_split_table(file, rule)
+        if ingest.session_gap:
+            grouped = table["path"].map(lambda path: by_path[path].group is not None)
+            unmerged, session = _sessions(table, grouped, 60 * ingest.session_gap)
+            table["group"] = merge_linked_groups(unmerged, session, locked)
         if ingest.sequence_block > 1:
             # A static scene gives equal images. Blank images are equal without showing the same scene.
             scene = table["phash"].where(~table["blank"], table["path"])
@@ -404,6 +409,25 @@ def _split(
     return assigned, locked.with_new_groups(dict(zip(unmerged, assigned, strict=True)))
 
 
+def _sessions(table: pd.DataFrame, grouped: pd.Series, gap: float) -> tuple[pd.Series, pd.Series]:
+    """Return the group of each image before sessions are merged, and a value that is equal for images of one session.
+
+    Args:
+        table: one row per image.
+        grouped: True for images whose group is known, which stays as it is.
+        gap: longest gap within a session, seconds.
+    """
+    seconds = parse_times(table["taken"].where(~grouped, "").tolist())
+    timed = np.isfinite(seconds)
+    if missing := int((~timed & ~grouped.to_numpy(bool)).sum()):
+        without = quantity(missing, "image has", "images have")
+        print(f"ingest: {without} no capture time, and no session by ingest.session_gap", flush=True)
+    unmerged, session = table["group"].copy(), table["path"].copy()
+    unmerged[timed] = name_intervals(seconds[timed], gap)
+    session[timed] = [f"session {number}" for number in number_sessions(seconds, gap)[timed]]
+    return unmerged, session
+
+
 def _leave_out_near(table: pd.DataFrame, blocks: pd.Series, guard: int) -> tuple[pd.DataFrame, list[Rejection]]:
     """Return the table without the training images that are next to held-out ones, and these images."""
     if not guard:
@@ -438,13 +462,17 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 def _grouping(ingest: Ingest) -> str:
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
+    if ingest.group_table:
+        return f"column {ingest.columns.group} of {ingest.group_table}"
     if ingest.coco_group:
         return f"key {ingest.coco_group}"
     if "(?P<group>" in ingest.name_regex:
         return f"path {ingest.name_regex}"
     if "{group}" in ingest.images and not ingest.targets:
         return f"path {ingest.images}"
-    return f"path {ingest.group_regex}" if ingest.group_regex else "picture"
+    if ingest.group_regex:
+        return f"path {ingest.group_regex}"
+    return f"capture times, gaps of {ingest.session_gap:g} minutes" if ingest.session_gap else "picture"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from stages.audits import (
     domain_gap,
     duplicates,
     dynamic_range,
+    group_split,
     label_errors,
     leakage,
     learning_curve,
@@ -23,6 +24,7 @@ AUDITS: dict[str, Find] = {
     "representativeness": representativeness.find,
     "domain_gap": domain_gap.find,
     "confounder": confounder.find,
+    "group_split": group_split.find,
     "learning_curve": learning_curve.find,
     "label_errors": label_errors.find,
 }

@@ -56,4 +56,5 @@ class AuditData:
 
 
 Find = Callable[[AuditData, Audit], list[Finding]]
-"""An audit. It does not raise on bad data and returns at least one finding, with severity `passed` if all is well."""
+"""An audit. It does not raise on bad data and returns at least one finding, with severity `passed` if all is well; none
+if its question does not arise."""

@@ -21,6 +21,7 @@ from stages.augmentations import AUGMENTATIONS
 from stages.config.schema_data import Audit
 from stages.core.findings import Finding, Severity
 from stages.core.plurals import quantity
+from stages.dataset.capture_times import parse_times
 from stages.dataset.manifest import parse_annotations
 from stages.images.image_statistics import EXPOSURE, METADATA, STRUCTURE, unpack_thumbnails
 from stages.probes.linear_probe import FOLDS, Skill, probe
@@ -259,8 +260,7 @@ def _metadata(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
 
 def _days(taken: pd.Series) -> pd.Series:
     """Return days since 1970 for EXIF dates; -1 for a missing date."""
-    when = pd.to_datetime(taken, format="%Y:%m:%d %H:%M:%S", errors="coerce")
-    return ((when - pd.Timestamp(0)) / pd.Timedelta(days=1)).fillna(-1.0)
+    return pd.Series(parse_times(taken.tolist()) / 86_400, taken.index).fillna(-1.0)
 
 
 def _names(rows: pd.DataFrame, audit: Audit) -> list[Finding]:

@@ -94,6 +94,10 @@ class Ingest(Section):
     scoring; objects: like all others, for tools that set `iscrowd` for every mask."""
     columns: Columns = Columns()
     """Columns of a table; used where a table is read."""
+    group_table: str = ""
+    """Path in `source` of a table (csv, parquet) that names the group of every image, such as `metadata.csv` beside
+    images and masks; `columns.path` and `columns.group` name its columns. In the format table, the table of the labels
+    has them. Empty: none."""
     coco_group: str = ""
     """Key of the images in a COCO file whose value is the group, such as `location`, `seq_id` or `video_id`. Empty:
     none."""
@@ -109,6 +113,10 @@ class Ingest(Section):
     together. If no number is used twice, blocks follow the counter across folders and prefixes; otherwise each folder
     and prefix has its own. Blocks that share a near-duplicate form one group; where groups are known, blocks lie within
     them. 1: no blocks."""
+    session_gap: Annotated[float, Field(ge=0), Unit("minutes")] = 0.0
+    """Images whose EXIF capture times follow one another without a longer gap are one session, which the split keeps
+    together. Files without a capture time have the time of their last change instead. Used for images whose group is
+    not known otherwise; images without any time remain groups of their own, and are counted. 0: no sessions."""
     origin_regex: str = ""
     """Regular expression searched in an image's path; the match of its first parentheses is the image's origin (real or
     simulated, a site, a device). The audit compares origins. Empty: unknown."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pandas as pd
 
 from stages.config.schema_data import Checks
-from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.inspection import SourceFacts
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import class_names
@@ -93,7 +92,7 @@ def count_per_class(reading: FormatCandidate, facts: SourceFacts, shares: tuple[
         if reading.has_split:
             split = [str(item.split) for item in reading.samples]
         else:
-            groups = assign_groups(reading.samples, facts.grouping.group, facts.grouping.block)
+            groups = facts.grouping.groups_of(reading.samples)
             by = {"train": 1 - sum(shares), "val": shares[0], "test": shares[1]}
             split = list(assign_splits(pd.Series(groups), pd.Series(facts.labels), by, {}))
         both = Counter(zip(split, facts.labels, strict=True))

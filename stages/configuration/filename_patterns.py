@@ -26,10 +26,10 @@ BEGINNINGS = (f"{NAME}(", "^((?:.*/)?", "([^/]+)/", "^(.+)/")
 
 @dataclass(frozen=True)
 class CandidateGrouping:
-    """Candidate grouping of images by file name."""
+    """Candidate grouping of images by file name or capture time."""
 
     pattern: str
-    """Regular expression for `ingest.group_regex`."""
+    """Regular expression for `ingest.group_regex`; the line of the params for groups by capture time."""
     keys: tuple[str, ...]
     """Group of each image."""
     division: tuple[int, ...]
@@ -40,6 +40,8 @@ class CandidateGrouping:
     """Word before the number that denotes a subject or recording, such as patient; else empty."""
     recurs: bool
     """Whether a few endings, such as left and right, recur in all groups."""
+    session_gap: float = 0.0
+    """Value of `ingest.session_gap` of groups by capture time, minutes; 0 for groups by name."""
 
     @property
     def certain(self) -> bool:
@@ -78,7 +80,7 @@ def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Cand
     seen, splits = set(), [split_from_path(path) for path in paths]
     for word, part in (*_parts_with_words(paths), *(("", part) for part in find_parts(paths))):
         division = divide(part.keys)
-        if division in seen or not _is_plausible(division, labels, splits):
+        if division in seen or not is_plausible(division, labels, splits):
             continue
         seen.add(division)
         few = _endings(part, paths)
@@ -116,7 +118,7 @@ def _endings(part: NamePart, paths: Sequence[str]) -> set[str]:
     return set()
 
 
-def _is_plausible(division: Sequence[int], labels: Sequence[str], splits: Sequence[str | None]) -> bool:
+def is_plausible(division: Sequence[int], labels: Sequence[str], splits: Sequence[str | None]) -> bool:
     """Return True if there are groups of several images that are neither classes (of a split) nor counters of classes.
 
     Args:

@@ -1,16 +1,18 @@
-"""Detection of related images, which must stay in one split, by file name and by similarity."""
+"""Detection of related images, which must stay in one split, by file name, capture time and similarity."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from stages.configuration.filename_patterns import assign_groups, find_groupings, find_sequences
+from stages.configuration.filename_patterns import CandidateGrouping, assign_groups, find_groupings, find_sequences
 from stages.configuration.group_choice import MEGAPIXELS, GroupComparison, choose_grouping
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
 from stages.configuration.look_alikes import LookAlikes, find_look_alikes
 from stages.configuration.source_split import ask_about_split
+from stages.configuration.time_sessions import find_sessions
+from stages.core.plurals import quantity
 from stages.dataset.counters import NUMBER, counter_scope
 from stages.importers.sample import Sample
 from stages.importers.sequence_blocks import ask_about_borders
@@ -35,10 +37,22 @@ class ImageGrouping:
     why: str = ""
     asks: tuple[str, ...] = ()
     """Observations that did not lead to a proposal."""
+    session_gap: float = 0.0
+    """Value of `ingest.session_gap`."""
+    keys: tuple[str, ...] = ()
+    """Group of each image by capture time, if the times of all images were read; else empty."""
+
+    def groups_of(self, items: Sequence[Sample]) -> Sequence[str]:
+        """Return the group of each image as determined by `ingest`, as far as it is known; see `assign_groups`."""
+        return self.keys or assign_groups(items, self.group, self.block)
 
 
 def detect_grouping(
-    items: Sequence[Sample], labels: Sequence[str], known: dict[int, ImageSignature], has_split: bool
+    items: Sequence[Sample],
+    labels: Sequence[str],
+    known: dict[int, ImageSignature],
+    has_split: bool,
+    taken: Mapping[int, str] | None = None,
 ) -> ImageGrouping:
     """Detect groups of related images, unless the source defines groups.
 
@@ -49,12 +63,15 @@ def detect_grouping(
         labels: class of each image, or ''.
         known: signatures of opened images by index; more are added.
         has_split: whether the source defines the splits.
+        taken: EXIF time by index of the images whose time was read.
     """
     if any(item.group is not None for item in items):
         return ImageGrouping()
     similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
-    found = _propose_grouping(items, labels, known, has_split, similar)
-    groups = assign_groups(items, found.group, found.block)
+    found = _propose_grouping(items, labels, known, has_split, similar, taken or {})
+    if found.session_gap and not found.keys:
+        return found  # the groups of most images are unknown
+    groups = found.groups_of(items)
     if has_split:
         found = replace(found, asks=(*ask_about_split(items, groups, similar), *found.asks))
     if similar is None or similar.explained(groups):
@@ -68,6 +85,7 @@ def _propose_grouping(
     known: dict[int, ImageSignature],
     has_split: bool,
     similar: LookAlikes | None,
+    taken: Mapping[int, str],
 ) -> ImageGrouping:
     """Propose groups by file names that the images do not contradict, or blocks of consecutive images.
 
@@ -77,8 +95,9 @@ def _propose_grouping(
         known: signatures of opened images by index; more are added.
         has_split: whether the source defines the splits.
         similar: images that are far nearer than distinct images are, which groups must keep together.
+        taken: EXIF time by index of the images whose time was read.
     """
-    candidates = list(find_groupings([item.path for item in items], labels))
+    candidates = [*find_groupings([item.path for item in items], labels), *find_sessions(items, labels, taken)]
     joining = [one for one in candidates if similar is None or similar.explained(one.keys)]
     chosen, asks = choose_grouping(joining, GroupComparison(items, labels, known))
     if apart := [one for one in candidates if one not in joining and (one.certain or not joining)][:1]:
@@ -86,9 +105,39 @@ def _propose_grouping(
     if chosen:
         shown = f": {chosen.evidence}" if chosen.alike else ""
         shown = shown or (f"; the images do not confirm it: {chosen.evidence}" if chosen.evidence else "")
-        return ImageGrouping(group=chosen.grouping.pattern, why=f"{chosen.grouping.why}{shown}", asks=tuple(asks))
+        return _as_proposed(chosen.grouping, f"{chosen.grouping.why}{shown}", asks)
+    if 0 < len(taken) < len(items) and (sessions := _propose_sessions_of_sample(items, labels, taken)):
+        return replace(sessions, asks=(*asks, *sessions.asks))
     blocks = _detect_sequence(items, labels, known, has_split)
     return ImageGrouping(blocks.group, blocks.block, blocks.why, (*asks, *blocks.asks))
+
+
+def _as_proposed(grouping: CandidateGrouping, why: str, asks: Sequence[str]) -> ImageGrouping:
+    if grouping.session_gap:
+        return ImageGrouping(session_gap=grouping.session_gap, keys=grouping.keys, why=why, asks=tuple(asks))
+    return ImageGrouping(group=grouping.pattern, why=why, asks=tuple(asks))
+
+
+def _propose_sessions_of_sample(
+    items: Sequence[Sample], labels: Sequence[str], taken: Mapping[int, str]
+) -> ImageGrouping | None:
+    """Propose sessions from the images whose capture time was read, if only a part was; None if there are none.
+
+    Args:
+        items: all images.
+        labels: class of each image, or ''.
+        taken: EXIF time by index.
+    """
+    places = sorted(taken)
+    some, of_some = [items[place] for place in places], [labels[place] for place in places]
+    candidates = list(find_sessions(some, of_some, {i: taken[place] for i, place in enumerate(places)}))
+    chosen, asks = choose_grouping(candidates, GroupComparison(some, of_some, {}))
+    seen = f"the capture times of {len(places)} of {quantity(len(items), 'image')} were read"
+    asks = [f"{ask}; {seen}" for ask in asks]
+    if chosen is None:
+        return ImageGrouping(asks=tuple(asks)) if asks else None
+    why = f"{chosen.grouping.why}: {chosen.evidence}; {seen}"
+    return ImageGrouping(session_gap=chosen.grouping.session_gap, why=why, asks=tuple(asks))
 
 
 def _detect_sequence(

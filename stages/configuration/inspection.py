@@ -9,11 +9,12 @@ import numpy as np
 from stages.configuration.group_similarity import ImageSignature, compute_signature, decode_for_signature
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.object_size import smallest_structure
+from stages.configuration.time_sessions import MIN_TIMED
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Integer
 from stages.dataset.annotations import Annotation
-from stages.images.decode import Unreadable, decode_image, open_with_pillow
+from stages.images.decode import Unreadable, decode_image, open_with_pillow, read_capture_time
 from stages.images.image_statistics import moments, to_grey
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.sample import Sample, read_annotation
@@ -24,6 +25,7 @@ FEWEST = 4
 WHOLE_LABELS = ("folders", "table", "arrays", "deeplabcut", "names")
 """Formats whose labels are known without opening images."""
 MOST_HEADERS, MOST_BYTES = 10_000, 2**29  # limits of reading image headers: files, bytes
+MOST_DATED, MOST_BYTES_DATED = 2_000, 2**31  # the same for capture times of more images: files, bytes
 FAINT, FAINT_SHARE = 6, 0.99  # difference of the channels in grey levels of most pixels, up to which colours are faint
 
 
@@ -74,6 +76,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
     annotations, levels, blanks, sizes, unusable = [], [], [], [], {}
     sides: list[tuple[int, ...]] = []
     channels, depths, colours, megapixels = Counter[int](), Counter[int](), Counter[str](), 0.0
+    dated = 0
     for place in np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).round().astype(int)).tolist():
         if megapixels > MOST_MEGAPIXELS and len(sides) >= FEWEST:
             break
@@ -93,6 +96,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
             continue
         known[place] = compute_signature(decoded, data)
         megapixels += known[place].megapixels + (0 if target is None else height * width / 1e6)
+        dated += bool(decoded.taken)
         annotations.append(annotation)
         sides.append((height, width))
         if size := smallest_structure(annotation, target):
@@ -111,11 +115,12 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
         annotations = [item.annotate(*sides[0]) for item in items]
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
     labels = [(a.labels or ("",))[0] for a in annotations] if whole else []
-    found = detect_grouping(items, labels or [""] * len(items), known, reading.has_split)
+    headers = _read_headers(items, np.array(sides), max_megapixels, dated >= MIN_TIMED * len(sides))
+    found = detect_grouping(items, labels or [""] * len(items), known, reading.has_split, headers.taken)
     pictures = {one.pixels for one in known.values()}
     return SourceFacts(
         count=len(items),
-        sides=_sides(items, np.array(sides), max_megapixels),
+        sides=headers.sides,
         opened=np.array(sides),
         channels=channels,
         depths=depths,
@@ -145,23 +150,45 @@ def _colour_type(image: Integer[Array, "H W *C"]) -> str:
     return "faint" if image.dtype == np.uint8 and (apart <= FAINT).mean() >= FAINT_SHARE else "colour"
 
 
-def _sides(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float) -> Integer[Array, "N 2"]:
-    """Return the sizes of all images, read from file headers; `seen` if that is slow or not possible.
+@dataclass(frozen=True)
+class _Headers:
+    """Sizes and capture times that the headers of the files state."""
 
-    Images whose header cannot be read, or which exceed `max_megapixels`, are left out.
+    sides: Integer[Array, "N 2"]
+    """Height and width in pixels."""
+    taken: dict[int, str]
+    """EXIF time by index of the images whose header was read."""
+
+
+def _read_headers(items: Sequence[Sample], seen: Integer[Array, "M 2"], max_megapixels: float, dated: bool) -> _Headers:
+    """Return the sizes of all images, `seen` if reading them is slow or not possible, and the capture times.
+
+    Images whose header cannot be read, or which exceed `max_megapixels`, are left out. Of more than `MOST_HEADERS`
+    images, the times of `MOST_DATED` are read, evenly spread.
+
+    Args:
+        items: all images.
+        seen: sizes of the opened images.
+        max_megapixels: value of `ingest.max_megapixels`.
+        dated: whether the opened images have capture times.
     """
-    if len(items) > MOST_HEADERS or not all(item.has_file for item in items):
-        return seen
-    sides, read_ = [], 0
-    for item in items:
+    are_all = len(items) <= MOST_HEADERS
+    if not all(item.has_file for item in items) or not (are_all or dated):
+        return _Headers(seen, {})
+    places = range(len(items)) if are_all else np.linspace(0, len(items) - 1, MOST_DATED).astype(int).tolist()
+    sides, taken, read_ = [], {}, 0
+    for place in places:
         try:
-            data = item.read()
+            data = items[place].read()
             with open_with_pillow(data) as file:
                 if file.height * file.width <= max_megapixels * 1e6:
                     sides.append((file.height, file.width))
+                if dated:
+                    taken[place] = read_capture_time(file)
         except Exception:  # noqa: S112  # Pillow raises many types; ingest reports unreadable files
             continue
         read_ += len(data)
-        if read_ > MOST_BYTES:
-            return seen
-    return np.array(sides) if len(sides) >= len(seen) else seen
+        if read_ > (MOST_BYTES_DATED if dated else MOST_BYTES):
+            are_all = False
+            break
+    return _Headers(np.array(sides) if are_all and len(sides) >= len(seen) else seen, taken)

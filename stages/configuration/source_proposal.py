@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from stages.config.schema_data import Columns
 from stages.configuration.choice import Choice
@@ -41,7 +42,8 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -
         "part of the source that contains the images or their table" if reading.inside else "",
     )
     yield Choice("ingest.format", reading.format, reading.reason)
-    together = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
+    together: dict[str, Any] = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
+    together["session_gap"] = facts.grouping.session_gap
     blocks, why_blocks = _blocks_of_few_groups(reading)
     if blocks > 1 and facts.grouping.block == 1:
         together["sequence_block"] = blocks

@@ -172,7 +172,7 @@ def decode_image(
             file.load()  # before EXIF: after a failed load Pillow would return a black image
             exif = file.getexif()
             turn = TURNS.get(exif.get(EXIF_ORIENTATION, 1))
-            taken = exif.get_ifd(EXIF_MORE).get(EXIF_TAKEN, exif.get(EXIF_CHANGED, ""))
+            taken = _capture_time(exif)
             quality = _quality(getattr(file, "quantization", None) or {})
             white_is_zero = tags.get(TIFF_PHOTOMETRIC) == 0 if (tags := getattr(file, "tag_v2", None)) else False
             bits = tags.get(TIFF_BITS, (8,))[0] if tags else 8
@@ -190,7 +190,21 @@ def decode_image(
         image = 65535 - image if white_is_zero else image
     sideways = turn in SIDEWAYS_TURNS
     stored_size = ((width, height) if sideways else (height, width)) if reduced else None
-    return DecodedImage(image, format_, mode, camera, _text(taken), software, quality, turn is not None, stored_size)
+    return DecodedImage(image, format_, mode, camera, taken, software, quality, turn is not None, stored_size)
+
+
+def _capture_time(exif: Image.Exif) -> str:
+    return _text(exif.get_ifd(EXIF_MORE).get(EXIF_TAKEN, exif.get(EXIF_CHANGED, "")))
+
+
+def read_capture_time(file: Image.Image) -> str:
+    """Return the time from EXIF of an image that is opened with Pillow, as `DecodedImage.taken`; empty if unknown.
+
+    The pixels are not decoded, so that an EXIF block after the pixels of a PNG is not found.
+    """
+    if file.format == "PNG" and "exif" not in file.info:
+        return ""
+    return _capture_time(file.getexif())
 
 
 def open_with_pillow(data: bytes) -> Image.Image:

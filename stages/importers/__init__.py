@@ -20,6 +20,7 @@ from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
 from stages.importers.file_selection import select_files, unless_deselected
 from stages.importers.folders import import_folders
+from stages.importers.group_table import with_groups_of_table
 from stages.importers.names import import_names
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
@@ -129,6 +130,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
         files, rejected = list_source_files(source, stack)
         files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
         files, left_out = select_files(files, ingest.files)
+        whole = files
         files, name = select_inside(files, ingest.inside.strip("/"), source)
         if source.suffix.lower() == ".npz":
             name = source.name
@@ -148,6 +150,7 @@ def open_source(source: Path, ingest: Ingest, has_split: bool) -> Iterator[Impor
             print(f"ingest: label format {format_}: {reason}", flush=True)
         with _reporting_unreadable():
             samples, unfit = IMPORTERS[format_](files, name, ingest, has_split)
+            samples = with_groups_of_table(whole, samples, ingest)
         unfit = unless_deselected(unfit, ingest.files, ingest.inside.strip("/").removesuffix(name).rstrip("/"))
         if has_split:
             unassigned = "has no split in the source, which split.by: source requires"

@@ -18,8 +18,8 @@ DATA_FOLDERS = frozenset(
 IMAGE_FOLDERS = frozenset("image images img imgs jpegimages input".split())
 SOURCE_DEFAULTS: dict[str, Any] = {
     "files": [], "images": "", "targets": "", "name_regex": "", "mask_values": {}, "ignore_values": [],
-    "group_regex": "", "sequence_block": 1, "coco_group": "", "unlabelled": "reject", "overlaps": "reject",
-    "crowd": "ignore", "columns": NO_COLUMNS,
+    "group_regex": "", "sequence_block": 1, "session_gap": 0.0, "group_table": "", "unlabelled": "reject",
+    "coco_group": "", "overlaps": "reject", "crowd": "ignore", "columns": NO_COLUMNS,
 }  # fmt: skip
 """Neutral values of the keys of `ingest` that describe a data set."""
 

@@ -29,6 +29,7 @@ from stages.importers.format_candidate import (
     FormatCandidate,
     image_paths,
 )
+from stages.importers.group_table_proposal import propose_group_table
 from stages.importers.label_file_candidates import (
     annotation_folder_candidates,
     candidates_of_file,
@@ -97,6 +98,7 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
         few = f"{len(ranked[0].samples)} of {quantity(len(image_paths(files)), 'image')}"
         failures.insert(0, f"folders in {ranked[0].inside or 'the source'}: only {few} lie in folders of classes")
         ranked = [one for one in ranked if one.format != "folders"]
+    ranked = [propose_group_table(files, candidate, ingest) for candidate in ranked]
     return [_leaving_out(candidate, redundant) for candidate in ranked], failures
 
 

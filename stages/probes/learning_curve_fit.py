@@ -76,7 +76,7 @@ def measure_curve(
                 error_CN[column, held_out] += errors(probe(x_NF[held_out]), targets, held_out) / repeats
     weight_N = weights(targets)
     error_C = error_CN @ weight_N / weight_N.sum()
-    resampled_BC = _resampled(error_CN, weight_N, group_N, rng)
+    resampled_BC = resample_errors(error_CN, weight_N, group_N, rng)
     sizes_J = len(shares)
     return Curve(np.mean(sizes, axis=0), error_C[:sizes_J], resampled_BC[:, :sizes_J],
                  error_C[sizes_J:], resampled_BC[:, sizes_J:])  # fmt: skip
@@ -196,13 +196,20 @@ def noisy(
     return np.eye(kinds)[other[unit]]
 
 
-def _resampled(
+def resample_errors(
     error_CN: Float[Array, "C N"],
     weight_N: Float[Array, " N"],
     group_N: Integer[Array, " N"],
     rng: np.random.Generator,
 ) -> Float[Array, "B C"]:
-    """Return bootstrap replicates of the errors over groups, with the same groups for all columns."""
+    """Return bootstrap replicates of mean errors over groups, with the same groups for all columns.
+
+    Args:
+        error_CN: errors of each image, in C columns.
+        weight_N: weight of each image.
+        group_N: group of each image, numbered from 0.
+        rng: random generator.
+    """
     groups = int(group_N.max()) + 1
     weight_BN = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)[:, group_N] * weight_N
     return (weight_BN @ error_CN.T) / weight_BN.sum(axis=1, keepdims=True)

@@ -1,7 +1,10 @@
 """Groups of related images that configure derives from names, folders and the similarity of the images."""
 
+import io
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import product
@@ -16,12 +19,17 @@ from PIL import Image
 from stages import ingest as ingest_stage
 from stages.config.combinations import guard_problem
 from stages.config.schema import Params
+from stages.configuration import inspection
 from stages.configuration.filename_patterns import assign_groups
 from stages.configuration.grouping import ImageGrouping, detect_grouping
+from stages.configuration.inspection import inspect_images
 from stages.configuration.name_parts import divide
-from stages.configuration.source_proposal import ask_about_few_groups
+from stages.configuration.source_proposal import ask_about_few_groups, propose_ingest
+from stages.configuration.time_sessions import find_sessions
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
+from stages.dataset.capture_times import number_sessions, parse_times
+from stages.images.archives import list_source_files
 from stages.importers import IMPORTERS
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.format_detection import find_formats
@@ -375,3 +383,91 @@ def test_views_of_one_object_per_class_are_a_question(turns: bool) -> None:
     found, _ = detect(made, top)
     assert ("are the images of a folder views of one object?" in " ".join(found.asks)) == turns
     assert (found.group, found.block) == ("", 1)
+
+
+def dated_photos(
+    visits: int, per_visit: int, alike: bool, minutes: Callable[[int, int], float]
+) -> tuple[list[Sample], dict[int, str]]:
+    """Return photos with names that say nothing, and their EXIF times.
+
+    Args:
+        visits: number of visits.
+        per_visit: photos of each visit.
+        alike: whether the photos of a visit show one scene.
+        minutes: time of a photo, by the numbers of the visit and the photo.
+    """
+    items: list[Sample] = []
+    taken: dict[int, str] = {}
+    for visit, photo in product(range(visits), range(per_visit)):
+        own = f"{visit}-{photo}"
+        image = picture(*([f"v{visit}", f"v{visit}"] if alike else []), own=own)
+        name = "".join(chr(ord("a") + int(digit, 16)) for digit in sha256(own.encode()).hexdigest()[:12])
+        taken[len(items)] = f"{datetime(2024, 5, 1) + timedelta(minutes=minutes(visit, photo)):%Y:%m:%d %H:%M:%S}"
+        items.append(Sample(f"{name}.jpg", fixed_annotation(Annotation()), None, None, partial(png, image)))
+    return items, taken
+
+
+def hourly(visit: int, photo: int) -> float:
+    return 90 * visit + 2 * photo + 0.1 * ((visit * photo) % 7)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_capture_times_of_visits_are_proposed_if_the_images_of_a_visit_are_alike(share: float) -> None:
+    """The reason states how many times were read, if not all were."""
+    items, taken = dated_photos(20, 4, True, hourly)
+    read = {place: taken[place] for place in taken if place < share * len(items)}
+    found = detect_grouping(items, [""] * len(items), {}, False, read)
+    assert 9 < found.session_gap < 80, found.asks
+    sessions = number_sessions(parse_times(list(taken.values())), 60 * found.session_gap)
+    assert list(divide(list(map(str, sessions)))) == [place // 4 for place in range(len(items))]
+    assert "sessions, with a median gap of 1.4 h between sessions and of 2" in found.why
+    assert ("capture times of 40 of 80 images were read" in found.why) == (share < 1)
+
+
+def test_capture_times_of_visits_are_a_question_if_the_images_are_not_alike() -> None:
+    items, taken = dated_photos(20, 4, False, hourly)
+    found = detect_grouping(items, [""] * len(items), {}, False, taken)
+    assert not found.session_gap
+    assert any("`session_gap: " in ask and "images do not confirm it" in ask for ask in found.asks)
+
+
+@pytest.mark.parametrize(
+    "minutes",
+    [
+        lambda visit, photo: 5.0 * (4 * visit + photo),
+        lambda visit, photo: float(np.random.default_rng(0).exponential(8, 100).cumsum()[4 * visit + photo]),
+        lambda visit, photo: 0.0,
+    ],
+    ids=["one photo every 5 minutes", "random times", "one time"],
+)
+def test_times_without_long_gaps_are_not_divided(minutes: Callable[[int, int], float]) -> None:
+    items, taken = dated_photos(20, 4, True, minutes)
+    assert not list(find_sessions(items, [""] * len(items), taken))
+
+
+def test_few_capture_times_are_not_used() -> None:
+    items, taken = dated_photos(20, 4, True, hourly)
+    few = {place: time if place % 4 else "" for place, time in taken.items()}
+    assert not detect_grouping(items, [""] * len(items), {}, False, few).session_gap
+
+
+def test_configure_reads_capture_times_and_proposes_their_gap(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, taken = dated_photos(16, 4, True, hourly)
+    for place, item in enumerate(items):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = taken[place]
+        file = tmp_path / "photos" / "ab"[place // 4 % 2] / item.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(io.BytesIO(item.read())).save(file, exif=exif, quality=95)
+    with ExitStack() as stack:
+        files, _ = list_source_files(tmp_path / "photos", stack)
+        (reading, *_), _ = find_formats(files, params.ingest)
+        facts = inspect_images(reading, 100)
+        choices = {choice.key: choice for choice in propose_ingest(reading, facts, tmp_path / "photos")}
+        assert choices["ingest.session_gap"].value == facts.grouping.session_gap > 8
+        assert "the capture times divide 64 images into 16 sessions" in choices["ingest.session_gap"].why
+        monkeypatch.setattr(inspection, "MOST_HEADERS", 50)
+        monkeypatch.setattr(inspection, "MOST_DATED", 40)
+        assert "capture times of 40 of 64 images were read" in inspect_images(reading, 100).grouping.why

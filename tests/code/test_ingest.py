@@ -2,11 +2,13 @@
 
 import json
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.core.errors import UserError
 from stages.dataset.manifest import decode_images, read_manifest
@@ -337,3 +339,52 @@ def test_a_mask_of_another_size_is_refused_before_decoding(ingest: Ingest, tmp_p
     rejected = pd.read_csv(ingested / "rejected.csv")
     assert rejected["path"].tolist() == ["images/7.png"]
     assert "is 2000x2000, but the image is 8x8" in rejected["reason"][0]
+
+
+def write_dated(folder: Path, minutes: dict[str, float | None]) -> Path:
+    """Write a JPEG of a random digit for each name, with the EXIF time so many minutes after midnight."""
+    images = [image for _, image in digit_images(per_class=20)]
+    for number, (name, minute) in enumerate(minutes.items()):
+        exif = Image.Exif()
+        if minute is not None:
+            taken = datetime(2024, 5, 1) + timedelta(minutes=minute)
+            exif.get_ifd(0x8769)[0x9003] = taken.strftime("%Y:%m:%d %H:%M:%S")
+        file = folder / "ab"[number % 2] / f"{name}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(file, exif=exif)
+    return folder
+
+
+def test_images_of_one_session_share_a_split_that_later_images_do_not_change(
+    ingest: Ingest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sessions of three images, 4 minutes apart, begin every hour; later images fill a gap and precede the first."""
+    minutes: dict[str, float | None] = {f"{7 * i % 60:02}": 60 * (i // 3) + 4 * (i % 3) for i in range(60)}
+    source = write_dated(tmp_path / "photos", minutes | {"undated": None})
+    rows = pd.concat([read_manifest(ingest(source, session_gap=10)), read_manifest(tmp_path / "sealed")])
+    assert "1 image has no capture time" in capsys.readouterr().out
+    session = rows["taken"].str[:13]
+    assert rows.groupby(session)["group"].nunique().max() == 1
+    assert rows.groupby("group")["taken"].apply(lambda taken: taken.str[:13].nunique()).max() == 1
+    assert rows["group"].nunique() == 21 and set(rows["split"]) == {"train", "val", "test"}
+    before = rows.set_index("path")["split"]
+    later: dict[str, float | None] = {f"later{i}": 60.0 * (i // 5) + 17 + 9 * (i % 5) for i in range(15)}
+    later["first"] = -3.0
+    write_dated(source, minutes | {"undated": None} | later)
+    rows = pd.concat([read_manifest(ingest(source, session_gap=10)), read_manifest(tmp_path / "sealed")])
+    after = rows.set_index("path")["split"]
+    assert after[before.index].equals(before)
+    assert len(after) == len(before) + 16
+
+
+def test_groups_that_are_known_otherwise_are_not_changed_by_sessions(ingest: Ingest, tmp_path: Path) -> None:
+    source = write_dated(tmp_path / "photos", {f"p{i // 2:02}_{i}": float(i) for i in range(60)})
+    rows = read_manifest(ingest(source, session_gap=10, group_regex=r"(p\d+)_"))
+    assert rows["group"].str.fullmatch(r"p\d+").all()
+
+
+def test_another_session_gap_is_another_rule(ingest: Ingest, tmp_path: Path) -> None:
+    source = write_dated(tmp_path / "photos", {str(i): 20.0 * i for i in range(40)})
+    ingest(source, session_gap=10)
+    with pytest.raises(UserError, match="groups by capture times, gaps of 10 minutes, but .* gaps of 15 minutes"):
+        ingest(source, session_gap=15)
