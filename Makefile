@@ -2,7 +2,8 @@
 
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1
+# Without files of bytecode every process compiles torch and all other modules again, which takes longer than most tests.
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=
 UV := .uv/bin/uv
 NPM := $(or $(shell command -v npm),$(CURDIR)/$(VENV)-node/bin/npm)
 BROWSER := infra/browser/node_modules/.package-lock.json

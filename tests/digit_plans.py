@@ -19,6 +19,8 @@ FIXED = {
     "compile": "no",
     "cache_on_device": "no",
 }
+TINY = "timm/test_resnet"
+"""ResNet of timm with half a million weights, for tests of what surrounds the network."""
 
 
 def ignore(epoch: EpochMetrics) -> None:

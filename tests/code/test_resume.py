@@ -28,7 +28,7 @@ from stages.training.model_file import load_model
 from stages.training.trainer_state import build_state, launch
 from stages.training.training_plan import TrainingData, TrainingPlan, load_training_data
 from stages.training.training_progress import EpochMetrics
-from tests.digit_plans import FIXED, digit_plan, ignore, load_digits, train_on
+from tests.digit_plans import FIXED, TINY, digit_plan, ignore, load_digits, train_on
 
 MakePlan = Callable[..., TrainingPlan]
 
@@ -51,7 +51,8 @@ def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
     """Return a function that creates plans without `auto`."""
 
     def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
-        return resolve_auto(digit_plan(data, params, tmp_path, changes, **train)).plan
+        tiny = {"network": {"name": TINY}}
+        return resolve_auto(digit_plan(data, params, tmp_path, {**tiny, **(changes or {})}, **train)).plan
 
     return make
 
@@ -87,9 +88,10 @@ class KillingCheckpoints(Checkpoints):
 
 
 RECIPES: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"augment": {"preset": "standard"}, "network": {"dropout": 0.3, "feature_noise": 0.2}},
+    ({"augment": {"preset": "standard"}, "network": {"name": "resnet18", "dropout": 0.3, "feature_noise": 0.2}},
      {"optimizer": "adamw", "ema_decay": 0.9}),
-    ({"network": {"stochastic_depth": 0.3}}, {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed"}),
+    ({"network": {"name": TINY, "stochastic_depth": 0.3}},
+     {"optimizer": "sgd", "schedule": "plateau", "precision": "bf16-mixed"}),
     ({}, {"optimizer": "lion", "schedule": "cosine", "learning_rate": 0.0003, "gradient_clip": 1.0, "l1": 1e-5,
           "gradient_accumulation": 2,
           "class_weights": "sampled", "nonfinite_loss": "roll_back"}),
@@ -116,7 +118,8 @@ def test_a_training_killed_at_every_step_ends_with_the_same_weights(
 
 def test_auto_is_resolved_to_the_same_rate_after_a_kill(data: TrainingData, params: Params, tmp_path: Path) -> None:
     def plan() -> TrainingPlan:
-        return resolve_auto(digit_plan(data, params, tmp_path, learning_rate="auto")).plan
+        changes = {"network": {"name": TINY}}
+        return resolve_auto(digit_plan(data, params, tmp_path, changes, learning_rate="auto")).plan
 
     whole = fit(plan(), ignore)
     killing = KillingCheckpoints(tmp_path / "training", at=3)
@@ -338,7 +341,8 @@ def run_stage(
 
     def run(check: Any = None, **train: Any) -> dict[str, Any]:
         changed = params.train.model_copy(update={"epochs": 2, "batch_size": 8, **FIXED, **train})
-        sections = {name: getattr(params, name) for name in ("task", "augment", "network", "tracking")}
+        sections = {name: getattr(params, name) for name in ("task", "augment", "tracking")}
+        sections["network"] = params.network.model_copy(update={"name": TINY})
         paths = [digits / "ingested", digits / "prepared", *(Path(name) for name in ("tuned", "weights", "trained"))]
         return call(stage.main, paths, {**sections, "train": changed}, check)
 

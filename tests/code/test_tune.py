@@ -22,6 +22,7 @@ from stages.search.pruning import should_stop
 from stages.search.space import shared_rate_warning
 from stages.training.loop import fit
 from tests.conftest import digit_images, prepare_digits
+from tests.digit_plans import TINY
 
 Search = Callable[..., tuple[dict[str, Any], pd.DataFrame]]
 
@@ -42,7 +43,7 @@ def search(tmp_path: Path, params: Params, digits: tuple[Path, Path], monkeypatc
         sections = {
             "task": params.task,
             "augment": params.augment,
-            "network": params.network,
+            "network": params.network.model_copy(update={"name": TINY}),
             "train": params.train.model_copy(update=fixed),
             "tune": params.tune.model_copy(update={**settings, "space": space}),
         }

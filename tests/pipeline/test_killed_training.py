@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, digit_images, prepare_digits, write_params
+from tests.digit_plans import TINY
 
 RECIPE = {
-    "network": {"dropout": 0.2},
+    "network": {"name": TINY, "dropout": 0.2},
     "train": {
         "epochs": 12, "batch_size": 16, "ema_decay": 0.9, "checkpoint_seconds": 0.5, "device": "cpu",
         "precision": "32-true", "memory_format": "channels_first",

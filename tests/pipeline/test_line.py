@@ -24,10 +24,12 @@ from benchmarks.pipeline import example_scores
 from stages.config.edit import edited
 from stages.reports.html_page import figure
 from tests.conftest import ROOT, digit_images, png, write_folders
+from tests.digit_plans import TINY
 
 SMALL = {
     "ingest": {"name": "some", "source": "data/raw/some"},
-    "train": {"epochs": 8},
+    "network": {"name": TINY},
+    "train": {"epochs": 12, "batch_size": 16, "learning_rate": 0.01},
     "tune": {"trials": 1, "epochs": 1},
     "evaluate": {"resamples": 100},
     "benchmark": {"seconds": 0.1},
