@@ -2,14 +2,13 @@
 
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
-# Without files of bytecode every process compiles torch and all other modules again, which takes longer than most tests.
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1
 UV := .uv/bin/uv
 NPM := $(or $(shell command -v npm),$(CURDIR)/$(VENV)-node/bin/npm)
 BROWSER := infra/browser/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
-# Without cached bytecode, each of the many processes would compile torch and pandas again, which takes seconds.
+# Without cached bytecode, every process compiles torch and all other modules again, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
