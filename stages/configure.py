@@ -13,7 +13,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from stages.config.edit import edited, nested, one_line
-from stages.config.load import check, load, value_of
+from stages.config.load import check, default_params, load, value_of
 from stages.config.registry_names import NETWORK_OUTPUTS
 from stages.config.schema import Params
 from stages.configuration import (
@@ -27,7 +27,7 @@ from stages.configuration import (
 )
 from stages.configuration.resolution import smaller_size
 from stages.configuration.source_proposal import such_as
-from stages.configuration.summary import MAX_LISTED, find_unused_images
+from stages.configuration.summary import MAX_LISTED, find_unused_images, group_failures
 from stages.configuration.training_budget import suffices
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
@@ -102,8 +102,7 @@ def main(options: ConfigureOptions) -> Proposal:
 
 def _text(text: str, proposed: list[Choice]) -> str:
     """Return the params file with the values that differ from their defaults or have reasons, which are comments."""
-    defaults = check({"ingest": {"name": "data", "source": "data"}})
-    written = [c for c in proposed if c.why or c.value != value_of(defaults, c.key)]
+    written = [c for c in proposed if c.why or c.value != value_of(default_params(), c.key)]
     values = nested({c.key: c.value for c in written})
     dropped = {c.key for c in proposed} - {c.key for c in written}
     return edited(text, [values], "the proposed params", {c.key: c.why for c in written if c.why}, sorted(dropped))
@@ -154,7 +153,7 @@ def _first_usable(
     named = [path for path in files if not inside or f"{path}/".startswith(f"{inside}/")]
     image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in named)
     expected = f"the format {options.format}" if options.format else "a known format"
-    reasons = "".join(f"\n  {one_line(failure)}" for failure in failures[:MAX_LISTED])
+    reasons = "".join(f"\n  {one_line(failure)}" for failure in group_failures(failures)[:MAX_LISTED])
     unsupported = _describe_unsupported_images(files, named)
     raise UserError(
         f"{where} contains no labelled images in {expected}, among {quantity(image_count, 'image')} and "

@@ -80,6 +80,11 @@ def value_of(params: Params, key: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def default_params() -> Params:
+    """Return the params of a file that contains only the keys without a default."""
+    return check({"ingest": {"name": "data", "source": "data"}})
+
+
 def _checked(values: dict[str, Any], origin: str) -> Params:
     try:
         params = Params.model_validate(values)

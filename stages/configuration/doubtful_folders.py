@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from stages.core.plurals import list_names, quantity
+from stages.importers.role_words import ALTERED, LABELS
 
-ALTERED = frozenset("aug augm augmented augmentation augmentations flipped rotated mirrored".split())
-"""Words in names of folders with altered copies of other images."""
-LABELS = frozenset("gt groundtruth truth mask masks label labels annotation annotations target targets seg".split())
-"""Names of folders that usually contain the labels of other images."""
 MAX_LISTED = 3
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.config.load import value_of
+from stages.config.load import default_params, value_of
 from stages.config.schema import Params
 from stages.configuration.choice import Choice
 from stages.configuration.contract_thresholds import PerClass, count_per_class
@@ -42,12 +42,16 @@ def propose_params(
         *prepare_choices,
         *propose_training(facts, gives, estimate_data_amount(reading, facts, prepare), prepare.fit, counts["train"]),
     ]
-    return [_explained(choice, params) for choice in found], counts
+    return [explained(choice, params) for choice in found], counts
 
 
-def _explained(choice: Choice, params: Params) -> Choice:
+def explained(choice: Choice, params: Params) -> Choice:
     """Return the choice, with a reason if its value changes a key and has none."""
     previous = value_of(params, choice.key)
     if choice.why or choice.value == previous:
         return choice
-    return Choice(choice.key, choice.value, f"replaces the previous value {previous!r}, which belongs to other data")
+    if previous == value_of(default_params(), choice.key):
+        why = f"replaces the default {previous!r}"
+    else:
+        why = f"replaces the previous value {previous!r}, which belongs to other data"
+    return Choice(choice.key, choice.value, why)

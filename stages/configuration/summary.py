@@ -1,5 +1,6 @@
 """Text summary of a proposal: reasons, alternatives, observations, blockers, open questions and unread files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,10 +16,13 @@ from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import class_names
 from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
+from stages.importers import IMPORTERS
 from stages.importers.file_selection import select_files
 from stages.importers.format_candidate import FormatCandidate
 
 MAX_LISTED = 5
+MAX_FOLDERS = 3  # maximum number of folders named with a reason
+OF_FOLDER = re.compile(rf"(?P<format>{'|'.join(IMPORTERS)}) in (?P<folder>.+?): (?P<reason>.+)", re.DOTALL)
 DARK, BRIGHT = 10, 245  # grey levels
 FEWEST_IMAGES = 10
 
@@ -50,13 +54,16 @@ def summarize(
         if choice.why:
             yield f"  {choice.key}: {choice.value}"
             yield f"      {choice.why}"
-    yield from _titled("The source could also be read as", _rivals(rivals))
+    yield from _titled("The source could also be read as", list_rivals(chosen, rivals))
     yield from _titled("Observations", _observations(facts, chosen.has_split))
     yield from _titled("Will stop the pipeline", find_blockers(chosen, facts, counts, params))
     yield from _titled("Questions that only you can answer", _questions(chosen, rivals, facts))
     yield from _titled(
         "Not read",
-        [*_rejected_files(chosen, facts, left_out), *[one for one in failures if "{key}" not in one][:MAX_LISTED]],
+        [
+            *_rejected_files(chosen, facts, left_out),
+            *group_failures([one for one in failures if "{key}" not in one])[:MAX_LISTED],
+        ],
     )
 
 
@@ -69,10 +76,34 @@ def _titled(title: str, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _rivals(rivals: list[FormatCandidate]) -> Iterator[str]:
-    for other in rivals[:MAX_LISTED]:
-        images = quantity(len(other.samples), "image")
-        yield f"--inside {other.inside or '.'} --format {other.format}: {images}; {other.reason}"
+def list_rivals(chosen: FormatCandidate, rivals: list[FormatCandidate]) -> list[str]:
+    """Return the options of other interpretations, without those that select the chosen one."""
+    by_options: dict[tuple[str, str], FormatCandidate] = {}
+    for other in rivals:
+        by_options.setdefault((other.inside, other.format), other)
+    by_options.pop((chosen.inside, chosen.format), None)
+    return [
+        f"--inside {inside or '.'} --format {name}: {quantity(len(other.samples), 'image')}; {other.reason}"
+        for (inside, name), other in by_options.items()
+    ][:MAX_LISTED]
+
+
+def group_failures(failures: list[str]) -> list[str]:
+    """Return reasons why interpretations failed; a reason that several folders have is stated once, with the folders.
+
+    >>> group_failures(["voc in a: no file", "voc in b: no file", "coco in a: no file"])
+    ['voc in a, b: no file', 'coco in a: no file']
+    """
+    places: dict[tuple[str, str], list[str]] = {}
+    for failure in failures:
+        found = OF_FOLDER.fullmatch(failure)
+        of_reason = places.setdefault((found["format"], found["reason"]) if found else ("", failure), [])
+        if found and found["folder"] not in of_reason:
+            of_reason.append(found["folder"])
+    return [
+        f"{name} in {list_names(folders, MAX_FOLDERS)}: {reason}" if folders else reason
+        for (name, reason), folders in places.items()
+    ]
 
 
 def _observations(facts: SourceFacts, has_split: bool) -> Iterator[str]:

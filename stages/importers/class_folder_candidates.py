@@ -12,8 +12,9 @@ from stages.importers.filename_matching import (
     FilePairing,
 )
 from stages.importers.folder_levels import find_class_level
-from stages.importers.format_candidate import DATA_FOLDERS, MAX_LISTED, FormatCandidate, image_paths
+from stages.importers.format_candidate import MAX_LISTED, FormatCandidate, image_paths
 from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
+from stages.importers.role_words import DATA_FOLDERS
 from stages.importers.sample import SPLIT_WORDS
 
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes

@@ -14,6 +14,7 @@ from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_ma
 from stages.images.archives import Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.images.polygons import is_coordinate, rasterize_polygons
+from stages.importers.coco_groups import propose_group_key
 from stages.importers.coco_masks import decode_coco_mask
 from stages.importers.image_paths import ImageFinder
 from stages.importers.label_files_of_splits import files_of_pattern, files_of_split, split_in_name
@@ -28,8 +29,7 @@ from stages.importers.sample import (
 
 Json = dict[str, Any]
 MAX_LISTED = 3  # files that a message names
-GROUP_KEYS = ("location", "seq_id")
-"""Keys of an image in files of camera traps that identify its place or sequence; the first that all images have."""
+FEWEST_GROUPS = 2  # values of a key that groups images with classes of whole images, without a param
 MAX_CROWD_SHARE = 0.5  # share of crowds among the objects above which `iscrowd` cannot mean groups of objects
 
 
@@ -57,9 +57,9 @@ class _CocoFile:
         return found
 
     @cached_property
-    def group_key(self) -> str | None:
-        """Key that identifies the place or sequence of every image; None if there is none."""
-        return find_group_key(self.content)
+    def group_key(self) -> str:
+        """Key that identifies the place or sequence of every image; empty if there is none."""
+        return propose_group_key(self.content, FEWEST_GROUPS)[0]
 
 
 def import_coco(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -> ImportResult:
@@ -175,11 +175,6 @@ def are_classes_of_images(data: Json) -> bool:
     return bool(data["annotations"]) and not any(
         isinstance(entry, dict) and any(entry.get(part) for part in parts) for entry in data["annotations"]
     )
-
-
-def find_group_key(data: Json) -> str | None:
-    """Return the key that identifies the place or sequence of every image; None if there is none."""
-    return next((key for key in GROUP_KEYS if all(image.get(key) not in (None, "") for image in data["images"])), None)
 
 
 def _class_names(annotations: list[Json], categories: dict[Any, Json], name: str) -> Annotation:

@@ -15,16 +15,20 @@ NOT_GROUPS = frozenset("frame num number index count width height x y".split())
 FEWEST_GROUPS, ENOUGH = 5, 8  # values of a key; those of the coarsest key, if another one has more
 
 
-def propose_group_key(data: Json) -> tuple[str, str]:
+def propose_group_key(data: Json, fewest: int = FEWEST_GROUPS) -> tuple[str, str]:
     """Return the coarsest key with enough values that all images have, and the reason; empty if there is none.
 
     Of locations and sequences, locations are chosen: images of one location in training and validation would overstate
     the score for new locations.
+
+    Args:
+        data: content of the file.
+        fewest: minimum number of values of a key.
     """
     images = [image for image in data["images"] if isinstance(image, dict)]
     shared = [key for key in images[0] if all(_is_value(image.get(key)) for image in images)] if images else []
     counts = {key: len({str(image[key]) for image in images}) for key in shared if _names_group(key)}
-    counts = {key: count for key, count in counts.items() if FEWEST_GROUPS <= count < len(images)}
+    counts = {key: count for key, count in counts.items() if fewest <= count < len(images)}
     if not counts:
         return "", ""
     chosen = min(counts, key=lambda key: (counts[key] < ENOUGH, counts[key]))

@@ -39,6 +39,7 @@ from stages.importers.pair_evidence import (
     direction_of_names,
     measure_likeness,
 )
+from stages.importers.role_words import IMAGE_WORDS
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +47,6 @@ MIN_IMAGES = 3  # images that a pattern must match
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
 MAX_PARTS = 4  # separators of a name, from either end, at which a key may begin
-IMAGE_WORDS = frozenset("image images img imgs jpegimages input inputs".split())
 INSPECTED = 12  # pairs of image and target that are decoded
 MAX_MEGAPIXELS = 16.0  # of a pairing, after which no more than `MIN_IMAGES` pairs are decoded
 MAX_COUNTED_MEGAPIXELS = 64.0  # of masks whose values are counted

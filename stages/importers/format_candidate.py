@@ -10,12 +10,6 @@ from stages.importers import Sample
 from stages.importers.table_columns import NO_COLUMNS
 
 MAX_LISTED = 3  # files that a reason names
-DATA_FOLDERS = frozenset(
-    "image images img imgs jpegimages mask masks gt truth label labels annotation annotations target targets seg "
-    "segmentation segmentations segmentationclass segmentationobject noisy clean input output".split()
-)
-"""Folder names that denote the role of files, not classes."""
-IMAGE_FOLDERS = frozenset("image images img imgs jpegimages input".split())
 SOURCE_DEFAULTS: dict[str, Any] = {
     "files": [], "images": "", "targets": "", "name_regex": "", "mask_values": {}, "ignore_values": [],
     "group_regex": "", "sequence_block": 1, "session_gap": 0.0, "group_table": "", "unlabelled": "reject",

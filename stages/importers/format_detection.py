@@ -22,8 +22,6 @@ from stages.importers.filename_matching import (
 )
 from stages.importers.foreign_formats import describe_foreign_files
 from stages.importers.format_candidate import (
-    DATA_FOLDERS,
-    IMAGE_FOLDERS,
     MAX_LISTED,
     SOURCE_DEFAULTS,
     FormatCandidate,
@@ -40,6 +38,7 @@ from stages.importers.label_image_files import LabelImageFiles
 from stages.importers.name_fields import describe_fields, find_class_in_names, find_numbers_in_names, has_role_words
 from stages.importers.pairing_candidates import is_readable, pairing_candidates, without_measured_objects
 from stages.importers.redundant_files import find_redundant_files
+from stages.importers.role_words import DATA_FOLDERS, IMAGE_FOLDERS
 from stages.importers.sample import SPLIT_WORDS, ImportResult
 from stages.importers.side_by_side import (
     Inspected,

@@ -11,7 +11,7 @@ from stages.core.plurals import list_names, quantity
 from stages.images.archives import TABLE_SUFFIXES, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES, Unreadable
 from stages.importers import SEVERAL_FILES, select_inside
-from stages.importers.coco import are_classes_of_images, find_group_key, marks_most_as_crowd
+from stages.importers.coco import FEWEST_GROUPS, are_classes_of_images, marks_most_as_crowd
 from stages.importers.coco_groups import propose_group_key
 from stages.importers.csv_text import decode_csv
 from stages.importers.deeplabcut import is_deeplabcut
@@ -52,7 +52,7 @@ def candidates_of_file(files: SourceFiles, path: str) -> Iterator[FormatCandidat
             what = "the file lists images, annotations and categories"
             if are_classes_of_images(content):
                 what = f"{what}; no annotation has a box or an outline: these are classes of whole images"
-                if not key and (found := find_group_key(content)):
+                if not key and (found := propose_group_key(content, FEWEST_GROUPS)[0]):
                     what = f"{what}; images with the same {found} form a group"
             yield FormatCandidate("coco", path, what, changes, reasons)
     elif lower.endswith(".csv") and is_deeplabcut(read_label_file(files, path)):

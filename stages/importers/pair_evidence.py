@@ -17,44 +17,19 @@ from scipy import ndimage
 from stages.core.shapes import Array, Float, Shaped
 from stages.images.image_statistics import to_grey
 from stages.importers.path_patterns import NAME
+from stages.importers.role_words import (
+    DEPTH_WORDS,
+    EXPLICIT_INPUTS,
+    EXPLICIT_TARGETS,
+    INPUT_WORDS,
+    RESTORED_WORDS,
+    TARGET_WORDS,
+    WORDS_OF,
+)
 
 Verdict = Literal["named", "measured", "open", "refused"]
 """named: words denote input and target; measured: one side is consistently degraded; open: neither; refused: the files
 are copies, channels, views or dates."""
-INPUT_WORDS = frozenset(
-    "noisy noise input inputs low lr lowres lq blur blurred blurry degraded corrupted damaged raw source src hazy "
-    "rainy "
-    "compressed undersampled distorted bicubic".split()
-)
-"""Words that denote the degraded image, which is the input of a restoration task."""
-DEPTH_WORDS = frozenset("disp disparity disparities depth depths depthmap".split())
-"""Words that denote maps of distances, which are targets even if they have few values."""
-TARGET_WORDS = DEPTH_WORDS | frozenset(
-    "clean cleaned denoised restored gt groundtruth target targets output outputs high hr highres hq sharp deblurred "
-    "dehazed derained reference enhanced".split()
-)
-"""Words that denote the image to be predicted."""
-RESTORED_WORDS = frozenset("clean cleaned denoised restored highres hr hq sharp deblurred dehazed derained".split())
-"""Target words that do not denote masks, even if the images have as few levels as masks, such as clean pages."""
-EXPLICIT_INPUTS, EXPLICIT_TARGETS = (
-    frozenset(("input", "inputs")),
-    frozenset(("target", "targets", "output", "outputs")),
-)
-"""Words that denote input and target even if the images do not look alike."""
-WORDS_OF = {
-    "channels": frozenset(
-        "red green blue yellow cyan magenta rgb nir ir swir tir thermal infrared pan vv vh hh hv dapi gfp rfp yfp "
-        "cfp cy "
-        "fitc tritc hoechst er mito actin brightfield phase dic channel band bands".split()
-    ),
-    "times": frozenset("before after pre post baseline followup day night morning evening year month time "
-    "date".split()),
-    "views": frozenset(
-        "left right l r front back rear top bottom side above below upper lower dorsal ventral lateral medial cam "
-        "camera "
-        "view lamp light led flash pose eye od os".split()
-    ),
-}  # fmt: skip
 EXPLAINED = {
     "channels": "are named like channels of one image, which are not read from separate files: join the channels of "
     "each image in one file, such as a TIFF with several channels",

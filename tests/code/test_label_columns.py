@@ -1,7 +1,7 @@
 """Roles of the columns of a table: classes, numbers, groups, and columns that are asked about or not imported."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -260,6 +260,28 @@ def test_annotations_without_boxes_are_classes_of_images(params: Params) -> None
     boxes = camera_traps({"bbox": [1, 1, 2, 2]}).encode()
     item = IMPORTERS["coco"](files | {"a.json": lambda: boxes}, "a.json", params.ingest, False)[0][0]
     assert item.annotate(9, 9).labels is None and item.group is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "group"),
+    [
+        ({"location": lambda n: n % 3}, "0"),
+        ({"video": lambda n: f"v{n // 2}"}, "v0"),
+        ({"site": lambda n: n // 2, "seq_id": lambda n: f"s{n // 2}-{n % 2}"}, "0"),
+        ({"frame_num": lambda n: n % 4}, None),
+        ({"location": lambda n: n}, None),  # every image has its own
+    ],
+)
+def test_classes_of_whole_images_are_grouped_by_the_key_that_configure_would_propose(
+    keys: dict[str, Callable[[int], Any]], group: str | None, params: Params
+) -> None:
+    content = json.loads(camera_traps({}))
+    for image in content["images"]:
+        image.pop("location")
+        image |= {key: value(image["id"]) for key, value in keys.items()}
+    files = {path.removeprefix("img/"): bytes for path in IMAGES} | {"a.json": lambda: json.dumps(content).encode()}
+    samples, _ = IMPORTERS["coco"](files, "a.json", params.ingest, False)
+    assert len(samples) == 20 and samples[0].group == group
 
 
 def test_an_image_without_a_class_is_rejected(params: Params) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.audits import AUDITS, label_errors
 from stages.audits.audit_data import AuditData
@@ -19,7 +20,7 @@ from stages.probes.confident_learning import find_label_errors
 from stages.probes.shape_model import landmark_errors
 from stages.reports import Album, make_cards
 from tests.conftest import Ingest, digit_images, write_folders
-from tests.toys import TOYS, objects, save, scene
+from tests.toys import COLOURS, TOYS, objects, save, scene
 
 
 def load_audit_data(folder: Path) -> AuditData:
@@ -313,6 +314,24 @@ def test_missing_spurious_and_misclassified_boxes_are_detected(boxes: AuditData,
     assert "instead" in finding.captions[paths[4]]
     assert "without an object" in finding.captions[paths[6]]
     assert set(finding.images) <= {paths[2], paths[4], paths[6]}
+
+
+@pytest.mark.parametrize("share", [0.75, 0.9])
+def test_a_dim_area_without_objects_is_not_reported_as_unlabelled_objects(
+    share: float, ingest: Ingest, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.toys.COUNT", 40)
+    objects(tmp_path / "d", np.random.default_rng(0))
+    file = tmp_path / "d/2.png"
+    image = np.asarray(Image.open(file)).astype(float)
+    background = np.abs(image - 90).max(axis=2) <= 8
+    image[background] += share * (np.array(COLOURS["disc"]) - 90)
+    save(file, image.round().astype(np.uint8))
+    finding = findings_by_id(load_audit_data(ingest(tmp_path / "d", inside="things.json")), params)[
+        "label_errors/objects"
+    ]
+    assert finding.evidence["regions"] > 0, "the baseline predicts objects in the dim area"
+    assert (finding.severity, finding.images) == ("passed", [])
 
 
 @pytest.mark.parametrize("name", TOYS)

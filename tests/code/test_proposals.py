@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from stages import ingest as ingest_stage
-from stages.config.load import load
+from stages.config.load import default_params, load, value_of
 from stages.config.schema import Params
 from stages.configuration import Choice, group_similarity, grouping, inspection, limit_epochs
 from stages.configuration.class_names import find_similar_names
@@ -24,9 +24,12 @@ from stages.configuration.filename_patterns import find_groupings, find_sequence
 from stages.configuration.grouping import detect_grouping
 from stages.configuration.object_size import mask_thickness
 from stages.configuration.orientation import covered_sectors
+from stages.configuration.proposal import explained
+from stages.configuration.summary import group_failures, list_rivals
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.decode import DecodedImage, decode_image
+from stages.importers.format_candidate import FormatCandidate
 from stages.importers.sample import Sample, fixed_annotation
 from stages.runner.stage import call
 from stages.training import epoch_timing
@@ -570,3 +573,31 @@ class CountedLabels(list[str]):
     def __getitem__(self, place: Any) -> Any:
         self.read += 1
         return super().__getitem__(place)
+
+
+def test_a_value_that_replaces_a_default_is_not_said_to_belong_to_other_data(workspace: Path) -> None:
+    params = load(workspace / "params.yaml")
+    changed = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 77})})
+    choice = Choice("train.epochs", 5, "")
+    default = value_of(default_params(), "train.epochs")
+    own = params.model_copy(update={"train": params.train.model_copy(update={"epochs": default})})
+    assert explained(choice, own).why == f"replaces the default {default}"
+    assert explained(choice, changed).why == "replaces the previous value 77, which belongs to other data"
+
+
+def test_a_reason_of_several_folders_is_stated_once_with_the_folders() -> None:
+    failures = [f"voc in {letter}: no file" for letter in "abcde"] + ["coco in the source: no file", "a note: x in y"]
+    assert group_failures([*failures, failures[0]]) == [
+        "voc in a, b, c and 2 more: no file",
+        "coco in the source: no file",
+        "a note: x in y",
+    ]
+
+
+def test_the_proposal_itself_is_not_an_alternative() -> None:
+    chosen, other = (FormatCandidate(name, "a", reason="r") for name in ("folders", "table"))
+    same, wider = FormatCandidate("folders", "a", reason="other targets"), FormatCandidate("folders", "", reason="r")
+    assert [line.partition(":")[0] for line in list_rivals(chosen, [same, other, wider])] == [
+        "--inside a --format table",
+        "--inside . --format folders",
+    ]

@@ -7,10 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import label, uniform_filter
 
 from stages.audits.audit_data import AuditData
 from stages.audits.label_errors.not_understood import unless_too_many
+from stages.audits.label_errors.unlabelled_regions import (
+    MIN_AREA,
+    ImageLabels,
+    Limits,
+    Region,
+    downsample_labels,
+    find_regions,
+    hide_objects,
+    limits,
+)
 from stages.audits.label_errors.wrong_classes import Found
 from stages.audits.label_errors.wrong_numbers import compare_numbers, list_weak
 from stages.audits.power import Power, choose_planted, require_power
@@ -19,12 +28,11 @@ from stages.core.plurals import quantity
 from stages.core.shapes import Array, Bool, Float, UInt8
 from stages.dataset.annotations import IGNORE_INDEX, Annotation, ObjectAnnotation
 from stages.dataset.manifest import parse_annotations
-from stages.probes.downsampled import box_in_pixels, downsample_images, downsample_objects, object_classes, object_mask
+from stages.probes.downsampled import downsample_images, downsample_objects, object_classes
 from stages.probes.pixel_classifier import predict_pixels
 
 MIN_IMAGES = 10
 MIN_DICE = 0.5  # minimum Dice of the baseline for a class, over all images
-MIN_AREA = 4  # area of the median object, downsampled pixels; of smaller objects, only the count is checked
 NO_OBJECT = 0.1  # mean probability of the labelled class in an object, below which the label has no object
 OTHER_CLASS = 0.7  # mean probability of another class in an object, from which the class is wrong
 MAX_PLANTED = 20  # maximum number of images with a planted fault
@@ -35,14 +43,40 @@ FAR = 3.5  # robust standard deviations of the number of unlabelled objects
 class ImageErrors:
     """Possible label errors of one image."""
 
-    missing_K: Float[Array, " K"]
-    """Estimated number of unlabelled objects of each class."""
+    unlabelled: list[Region]
+    """Regions of predicted classes without a label."""
     without_object: list[int]
     """Indices of labels without a predicted object."""
     wrong_class: list[tuple[int, int]]
     """Indices of labels with another predicted class, and that class."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Possible label errors of all images according to the out-of-fold predictions of the baseline."""
+
+    errors: list[ImageErrors]
+    """Possible label errors of each image."""
+    of_planted: dict[tuple[str, int], ImageErrors]
+    """Possible label errors of an image with a planted fault, by fault and image."""
+    hidden: list[Region]
+    """Regions of known objects whose labels were hidden."""
+    dice_K: Float[Array, " K"]
+    """Dice of the baseline for each class."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Image with possible label errors that are reported."""
+
+    weight: float
+    """Order in the report: the highest first."""
+    place: int
+    """Index of the image."""
+    words: str
+    """The errors in words."""
     boxes: list[tuple[float, float, float, float]]
-    """Boxes (x0, y0, x1, y1) of unlabelled regions, in pixels of the original image."""
+    """Boxes (x0, y0, x1, y1) of the errors, in pixels of the original image."""
 
 
 def find(data: AuditData) -> Found:
@@ -65,7 +99,8 @@ def find(data: AuditData) -> Found:
         return compare_numbers(data, [f"number of {name}" for name in names], np.array(count_NK, float))
     typical_K = np.array([0, *(np.median(of_class) for of_class in areas)])
     planted = _plant(all_annotations, names)
-    errors, dice_K, of_planted = _image_errors(data, all_annotations, names, index_NSS, typical_K, planted)
+    predicted = _predict(data, all_annotations, names, index_NSS, typical_K, planted)
+    dice_K = predicted.dice_K
     skilled = [k for k in range(1, len(dice_K)) if dice_K[k] >= MIN_DICE]
     weak = [f"{names[k - 1]} (Dice {dice_K[k]:.2f})" for k in range(1, len(dice_K)) if k not in skilled]
     unchecked: list[str] = []
@@ -75,16 +110,22 @@ def find(data: AuditData) -> Found:
         ]
     if not skilled:
         return [], unchecked
-    errors = [_only_skilled(*one, names, skilled) for one in zip(errors, all_annotations, strict=True)]
-    found = _finding(data, all_annotations, names, errors, dice_K, skilled)
+    limit_K = {k: limits([region for region in predicted.hidden if region.k == k]) for k in skilled}
+    if invisible := [names[k - 1] for k in skilled if limit_K[k].probability == np.inf]:
+        unchecked.append(
+            f"Unlabelled objects of {list_weak(invisible)} were not checked: no known object whose label was hidden is "
+            "found again."
+        )
+    errors = [_only_certain(*one, names, limit_K) for one in zip(predicted.errors, all_annotations, strict=True)]
+    found = _finding(data, all_annotations, names, errors, predicted, skilled)
     powers = []
     for fault, annotations in planted.items() if found.severity == "passed" else ():
         count = 0
         for n, annotation in annotations.items():
             changed = [*all_annotations[:n], annotation, *all_annotations[n + 1 :]]
-            with_fault = _only_skilled(of_planted[fault, n], annotation, names, skilled)
-            ranked, _ = _ranked_images([*errors[:n], with_fault, *errors[n + 1 :]], changed, names, skilled)
-            count += n in {place for _, place, _ in ranked}
+            with_fault = _only_certain(predicted.of_planted[fault, n], annotation, names, limit_K)
+            suspects, _ = _suspects([*errors[:n], with_fault, *errors[n + 1 :]], changed, names, skilled)
+            count += n in {suspect.place for suspect in suspects}
         missing = "Objects that the baseline detects better, or more images, are required."
         alarms = f"false alarms in 0 of {quantity(len(rows), 'image')}"
         powers.append(Power(fault, count, len(annotations), missing, alarms))
@@ -110,20 +151,30 @@ def _of_another_class(annotation: Annotation, names: list[str]) -> ObjectAnnotat
     return replace(first, label=names[(names.index(first.label) + 1) % len(names)])
 
 
-def _image_errors(
+def _predict(
     data: AuditData,
     all_annotations: list[Annotation],
     names: list[str],
     index_NSS: UInt8[Array, "N S S"],
     typical_K: Float[Array, " K"],
     planted: dict[str, dict[int, Annotation]],
-) -> tuple[list[ImageErrors], Float[Array, " K"], dict[tuple[str, int], ImageErrors]]:
-    """Return the possible label errors of each image, the Dice of the baseline, and the errors with planted labels."""
+) -> Predictions:
+    """Compare the labels of each image with its out-of-fold prediction, as they are and with planted faults.
+
+    Args:
+        data: input of the audit.
+        all_annotations: labels of each image.
+        names: classes of objects.
+        index_NSS: class of each pixel, as in `downsample_objects`.
+        typical_K: area of a typical object of each class, downsampled pixels.
+        planted: changed labels of some images, by fault and image.
+    """
     rows, classes = data.sample, len(names) + 1
     sizes = list(zip(rows["height"].tolist(), rows["width"].tolist(), strict=True))
     image_NSSC = downsample_images(rows, data.folder)
     errors: list[Any] = [None] * len(rows)
     of_planted: dict[tuple[str, int], ImageErrors] = {}
+    hidden: list[Region] = []
     both_K, sum_K = np.zeros(classes), np.zeros(classes)
     for n, p_SSK in predict_pixels(image_NSSC, index_NSS, rows["group"].to_numpy(), classes):
         given_SS, predicted_SS = index_NSS[n], p_SSK.argmax(axis=2)
@@ -131,47 +182,34 @@ def _image_errors(
         for k in range(classes):
             both_K[k] += ((given_SS == k) & (predicted_SS == k)).sum()
             sum_K[k] += (given_SS == k).sum() + ((predicted_SS == k) & known_SS).sum()
-        errors[n] = _errors_of_image(p_SSK, given_SS == 0, all_annotations[n], names, sizes[n], typical_K)
+        image = downsample_labels(all_annotations[n], names, sizes[n], typical_K)
+        errors[n] = _errors_of_image(p_SSK, given_SS == 0, image)
+        hidden += hide_objects(p_SSK, given_SS == 0, image, n)
         for fault, annotations in planted.items():
             if n in annotations:
                 unlabelled_SS = known_SS if not annotations[n].shapes else given_SS == 0
-                of_planted[fault, n] = _errors_of_image(
-                    p_SSK, unlabelled_SS, annotations[n], names, sizes[n], typical_K
-                )
-    return errors, 2 * both_K / np.maximum(sum_K, 1), of_planted
+                changed = downsample_labels(annotations[n], names, sizes[n], typical_K)
+                of_planted[fault, n] = _errors_of_image(p_SSK, unlabelled_SS, changed)
+    return Predictions(errors, of_planted, hidden, 2 * both_K / np.maximum(sum_K, 1))
 
 
 def _errors_of_image(
-    p_SSK: Float[Array, "S S K"],
-    unlabelled_SS: Bool[Array, "S S"],
-    annotation: Annotation,
-    names: list[str],
-    size: tuple[int, int],
-    typical_K: Float[Array, " K"],
+    p_SSK: Float[Array, "S S K"], unlabelled_SS: Bool[Array, "S S"], image: ImageLabels
 ) -> ImageErrors:
     """Return the possible label errors of one image.
 
     Args:
         p_SSK: predicted probability of each class.
         unlabelled_SS: pixels without a label.
-        annotation: labels of the image.
-        names: classes of objects.
-        size: height and width of the image in pixels.
-        typical_K: area of a typical object of each class, downsampled pixels.
+        image: labels of the image.
     """
-    of_image = ImageErrors(np.zeros(len(names) + 1), [], [], [])
-    shapes, predicted_SS = annotation.shapes or (), p_SSK.argmax(axis=2)
-    covered = [object_mask(shape, *size) for shape in shapes]
-    for k in range(1, len(names) + 1):
-        own = [c.sum() for c, s in zip(covered, shapes, strict=True) if s.label == names[k - 1] and not s.crowd]
-        regions = _unlabelled_regions(predicted_SS == k, unlabelled_SS, float(np.median(own)) if own else typical_K[k])
-        of_image.missing_K[k] = sum(count for count, _ in regions)
-        of_image.boxes += [box_in_pixels(region, *size) for _, region in regions]
-    for place, (shape, covered_SS) in enumerate(zip(shapes, covered, strict=True)):
+    classes = range(1, len(image.typical_K))
+    of_image = ImageErrors([r for k in classes for r in find_regions(p_SSK, k, unlabelled_SS, image)], [], [])
+    for place, (shape, covered_SS) in enumerate(zip(image.shapes, image.covered, strict=True)):
         if shape.crowd or covered_SS.sum() < MIN_AREA:
             continue
         inside_K = p_SSK[covered_SS].mean(axis=0)
-        best, own_class = int(inside_K.argmax()), 1 + names.index(shape.label)
+        best, own_class = int(inside_K.argmax()), image.classes[place]
         if best not in (0, own_class) and inside_K[best] > OTHER_CLASS:
             of_image.wrong_class.append((place, best))
         elif inside_K[own_class] < NO_OBJECT:
@@ -179,63 +217,56 @@ def _errors_of_image(
     return of_image
 
 
-def _only_skilled(of_image: ImageErrors, annotation: Annotation, names: list[str], skilled: list[int]) -> ImageErrors:
-    """Return the errors without labels of classes that the baseline does not detect, which are not checked.
+def _only_certain(
+    of_image: ImageErrors, annotation: Annotation, names: list[str], limit_K: dict[int, Limits]
+) -> ImageErrors:
+    """Return the errors of classes that the baseline detects, without regions that look less like an object.
 
     Args:
         of_image: possible label errors of an image.
         annotation: labels of the image.
         names: classes of objects.
-        skilled: classes that the baseline detects, from 1.
+        limit_K: least probability and fit of regions, for each class that the baseline detects.
     """
     labels = [1 + names.index(shape.label) for shape in annotation.shapes or ()]
     return replace(
         of_image,
-        without_object=[place for place in of_image.without_object if labels[place] in skilled],
-        wrong_class=[(place, k) for place, k in of_image.wrong_class if k in skilled],
+        unlabelled=[
+            region for region in of_image.unlabelled if region.k in limit_K and limit_K[region.k].admit(region)
+        ],
+        without_object=[place for place in of_image.without_object if labels[place] in limit_K],
+        wrong_class=[(place, k) for place, k in of_image.wrong_class if k in limit_K],
     )
 
 
-def _unlabelled_regions(
-    predicted_SS: Bool[Array, "S S"], unlabelled_SS: Bool[Array, "S S"], typical: float
-) -> list[tuple[int, Bool[Array, "S S"]]]:
-    """Return (number of objects of typical area, mask) of each region of a predicted class without a label.
-
-    Args:
-        predicted_SS: pixels of the predicted class.
-        unlabelled_SS: pixels without a label.
-        typical: area of a typical object, downsampled pixels.
-    """
-    number_SS, _ = label((uniform_filter(predicted_SS.astype(float), 3) > 0.6) & unlabelled_SS)
-    sizes = np.bincount(number_SS.ravel())
-    large = [number for number in range(1, len(sizes)) if sizes[number] >= max(MIN_AREA, typical / 2)]
-    return [(max(1, round(sizes[number] / max(MIN_AREA, typical))), number_SS == number) for number in large]
-
-
-def _ranked_images(
+def _suspects(
     errors: list[ImageErrors], all_annotations: list[Annotation], names: list[str], skilled: list[int]
-) -> Any:
-    """Return (weight, index, description) of images with possible errors, and the median unlabelled count by class."""
+) -> tuple[list[Suspect], dict[str, float]]:
+    """Return the images with errors to report, and the median number of unlabelled objects of each class."""
     labelled_NK = np.array(
         [[sum(s.label == name for s in annotation.shapes or ()) for name in names] for annotation in all_annotations]
     )
-    missing_NK = np.array([of_image.missing_K[1:] for of_image in errors])
+    missing_NK = np.array(
+        [[sum(r.objects for r in one.unlabelled if r.k == k + 1) for k in range(len(names))] for one in errors], float
+    )
     median_K = np.median(missing_NK, axis=0)
     spread_K = np.maximum(1.4826 * np.median(abs(missing_NK - median_K), axis=0), 1)
     surplus_NK = (missing_NK - median_K) / spread_K
     unusual_NK = (surplus_NK > FAR) | ((missing_NK > labelled_NK) & (surplus_NK >= 1))
-    ranked = []
-    for n, of_image in enumerate(errors):
+    suspects = []
+    for n, (of_image, annotation) in enumerate(zip(errors, all_annotations, strict=True)):
         unlabelled = [k for k in range(len(names)) if unusual_NK[n, k] and k + 1 in skilled]
         words = [f"{missing_NK[n, k]:g} {names[k]} unlabelled?" for k in unlabelled]
         words += [f"{len(of_image.without_object)} without an object?"] if of_image.without_object else []
         others = [names[k - 1] for _, k in of_image.wrong_class]
         words += [f"{others.count(name)} {name} instead?" for name in sorted(set(others))]
         if words:
-            ranked.append(
-                (sum(surplus_NK[n, unlabelled]) + len(of_image.without_object) + len(others), n, ", ".join(words))
-            )
-    return sorted(ranked, key=lambda entry: -entry[0]), dict(zip(names, median_K.tolist(), strict=True))
+            weight = sum(surplus_NK[n, unlabelled]) + len(of_image.without_object) + len(others)
+            places = [*of_image.without_object, *(place for place, _ in of_image.wrong_class)]
+            boxes = [region.box for region in of_image.unlabelled if region.k - 1 in unlabelled]
+            boxes += [(annotation.shapes or ())[place].box for place in places]
+            suspects.append(Suspect(float(weight), n, ", ".join(words), boxes))
+    return sorted(suspects, key=lambda one: -one.weight), dict(zip(names, median_K.tolist(), strict=True))
 
 
 def _finding(
@@ -243,42 +274,53 @@ def _finding(
     all_annotations: list[Annotation],
     names: list[str],
     errors: list[ImageErrors],
-    dice_K: Float[Array, " K"],
+    predicted: Predictions,
     skilled: list[int],
 ) -> Finding:
+    """Return the finding.
+
+    Args:
+        data: input of the audit.
+        all_annotations: labels of each image.
+        names: classes of objects.
+        errors: errors of each image that are certain enough.
+        predicted: possible errors of each image, hidden objects and Dice.
+        skilled: classes that the baseline detects, from 1.
+    """
     paths = list(data.sample["path"])
-    ranked, usual = _ranked_images(errors, all_annotations, names, skilled)
+    suspects, usual = _suspects(errors, all_annotations, names, skilled)
+    hidden = sum(region.k in skilled for region in predicted.hidden)
+    regions = sum(region.k in skilled for one in predicted.errors for region in one.unlabelled)
+    probable = sum(len(one.unlabelled) for one in errors)
     evidence: dict[str, Any] = {
         "images": len(paths),
         "objects": sum(len(annotation.shapes or ()) for annotation in all_annotations),
-        "dice_of_class": {name: float(dice_K[k]) for k, name in enumerate(names, 1)},
+        "dice_of_class": {name: float(predicted.dice_K[k]) for k, name in enumerate(names, 1)},
         "usually_unlabelled": {names[k - 1]: usual[names[k - 1]] for k in skilled},
+        "hidden_objects": hidden,
+        "regions": regions,
+        "probable_regions": probable,
     }
-    if not ranked:
+    compared = (
+        f"{probable:,} of {quantity(regions, 'region')} without a label {'is' if probable == 1 else 'are'} as probable "
+        f"as known objects whose labels were hidden ({hidden:,} compared)."
+    )
+    if not suspects:
         message = (
             "The out-of-fold predictions of the baseline do not suggest label errors of objects in "
-            f"{quantity(len(paths), 'image')}."
+            f"{quantity(len(paths), 'image')}. {compared}"
         )
         return Finding("label_errors/objects", "passed", message, evidence)
-    evidence["which"] = [f"{paths[n]} ({words})" for _, n, words in ranked[:50]]
-    unlabelled = sum("unlabelled" in words for *_, words in ranked)
+    evidence["which"] = [f"{paths[one.place]} ({one.words})" for one in suspects[:50]]
+    unlabelled = sum("unlabelled" in one.words for one in suspects)
     without = sum(len(of_image.without_object) for of_image in errors)
     wrong = sum(len(of_image.wrong_class) for of_image in errors)
     message = (
         f"The out-of-fold predictions of the baseline suggest {quantity(unlabelled, 'image')} with unlabelled objects, "
         f"{quantity(without, 'label')} without an object, and {quantity(wrong, 'object')} with a wrong class in "
-        f"{quantity(len(paths), 'image')}. The regions are outlined: check them."
+        f"{quantity(len(paths), 'image')}. {compared} The regions are outlined: check them."
     )
-    captions = {paths[n]: words for _, n, words in ranked[:24]}
-    places = {paths[n]: _boxes(errors[n], all_annotations[n]) for _, n, _ in ranked[:24]}
+    captions = {paths[one.place]: one.words for one in suspects[:24]}
+    places = {paths[one.place]: one.boxes for one in suspects[:24]}
     found = Finding("label_errors/objects", "warning", message, evidence, list(captions), captions, places)
     return unless_too_many(found, unlabelled + without + wrong, max(1, evidence["objects"]), "objects")
-
-
-def _boxes(of_image: ImageErrors, annotation: Annotation) -> list[tuple[float, float, float, float]]:
-    shapes = annotation.shapes or ()
-    return [
-        *of_image.boxes,
-        *(shapes[p].box for p in of_image.without_object),
-        *(shapes[p].box for p, _ in of_image.wrong_class),
-    ]
