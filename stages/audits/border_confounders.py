@@ -1,4 +1,4 @@
-"""Border audit: can the border, a spot of the border, or a thumbnail alone predict the label?
+"""Border audit: can the border, or a spot of the border, alone predict the label?
 
 A network can use the background, a frame or a tag in a corner instead of the object (Lapuschkin et al. 2019, "Unmasking
 Clever Hans predictors and assessing what machines really learn").
@@ -20,8 +20,6 @@ Array = np.ndarray[Any, Any]
 SUSPICIOUS_SHARE = 0.8  # skill of the border, as a share of the skill of a whole thumbnail
 MAX_REST_AUC = 0.8  # AUC of the rest of the border, up to which a spot with a higher AUC is a tag
 MAX_OFFSET = 0.5  # offset of a spot from the border in the other classes, as a share of its difference between classes
-PARTS, MIN_PART_SKILL = 4, 0.2  # parts of an image per side; skill from which the most informative one is reported
-MAX_EXAMPLES = 8  # images in which it is outlined
 BORDER_TRIALS = 5  # planted faults; half as many as elsewhere, because a trial costs more
 BRIGHT = 128  # median grey level of a spot from which a planted stamp is black
 SPOTS = [(row, column) for row in range(THUMBNAIL_SIZE) for column in range(THUMBNAIL_SIZE)
@@ -30,54 +28,18 @@ SPOTS = [(row, column) for row in range(THUMBNAIL_SIZE) for column in range(THUM
 
 
 def find(rows: pd.DataFrame, audit: Audit) -> list[Finding]:
-    """Report whether a thumbnail, the border (warning) or a spot of the border (blocking) predicts the label."""
+    """Report whether the border (warning) or a spot of the border (blocking) predicts the label."""
     cells = unpack_thumbnails(rows["thumbnail"])
-    border = _columns(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
-    whole = probe(_columns(cells), rows["label"], rows["group"], permutations=0).skill
-    return [_thumbnail(cells, whole, rows), *_border(border, whole, rows, audit), *_spot(cells, rows, audit)]
+    border = cell_columns(cells[:, [row for row, _ in SPOTS], [column for _, column in SPOTS]])
+    whole = probe(cell_columns(cells), rows["label"], rows["group"], permutations=0).skill
+    return [*_border(border, whole, rows, audit), *_spot(cells, rows, audit)]
 
 
-def _columns(cells: Array) -> pd.DataFrame:
+def cell_columns(cells: Array) -> pd.DataFrame:
     """Return cells [N, ..., 3] as the columns of a table, without constant ones; one channel if all images are grey."""
     grey = bool((cells == cells[..., :1]).all())
     flat = (cells[..., :1] if grey else cells).reshape(len(cells), -1).astype(float)
     return pd.DataFrame(flat).loc[:, lambda table: table.nunique() > 1]
-
-
-def _thumbnail(cells: Array, skill: float, rows: pd.DataFrame) -> Finding:
-    """Report the skill of a thumbnail, and the part of the image that alone predicts the label best, outlined."""
-    message = (
-        f"A linear model predicts the label from a thumbnail of {THUMBNAIL_SIZE}x{THUMBNAIL_SIZE} pixels with skill "
-        f"{skill:.2f} (0: chance, 1: perfect). A network should exceed this."
-    )
-    skills = _skills_of_parts(cells, rows)
-    row, column = divmod(int(skills.argmax()), PARTS)
-    best, median = float(skills.max()), float(np.median(skills))
-    evidence = {"skill": skill, "skill_of_parts": skills.round(3).tolist()}
-    if best < MIN_PART_SKILL:
-        return Finding("confounder/thumbnail", "info", message, evidence)
-    message += (
-        f" Of a grid of {PARTS}x{PARTS} parts, the most informative one is in row {row + 1} and column {column + 1} "
-        f"from the upper left: alone, it has skill {best:.2f}, the median part {median:.2f}. It is outlined: if it "
-        "shows a display, a ruler, a date or the background instead of the object, crop it off."
-    )
-    shown = rows.drop_duplicates("label").head(MAX_EXAMPLES)
-    places = {
-        path: [(column * w / PARTS, row * h / PARTS, (column + 1) * w / PARTS, (row + 1) * h / PARTS)]
-        for path, w, h in zip(shown["path"], shown["width"], shown["height"], strict=True)
-    }
-    return Finding("confounder/thumbnail", "info", message, evidence, list(places), {}, places)
-
-
-def _skills_of_parts(cells: Array, rows: pd.DataFrame) -> Array:
-    """Return the skill with which each part of the image alone predicts the label [PARTS, PARTS]."""
-    side, skills = THUMBNAIL_SIZE // PARTS, np.zeros((PARTS, PARTS))
-    for row in range(PARTS):
-        for column in range(PARTS):
-            part = _columns(cells[:, row * side : (row + 1) * side, column * side : (column + 1) * side])
-            if not part.empty:
-                skills[row, column] = probe(part, rows["label"], rows["group"], permutations=0).skill
-    return skills
 
 
 def _border(border: pd.DataFrame, whole: float, rows: pd.DataFrame, audit: Audit) -> list[Finding]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.audits import border_confounders
+from stages.audits import border_confounders, informative_part
 from stages.audits.audit_data import AuditData
 from stages.audits.power import TRIALS, Power, merge_unchecked, require_power
 from stages.augmentations import AUGMENTATIONS
@@ -71,6 +71,7 @@ def find(data: AuditData, audit: Audit) -> list[Finding]:
     rows = _sample(rows, audit.max_images)
     findings = [
         *_statistics(rows, audit),
+        informative_part.find(rows, data.folder),
         *border_confounders.find(rows, audit),
         *_metadata(rows, audit),
         *_names(rows, audit),

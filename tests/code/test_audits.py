@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.audits.audit_competitors import default_params
@@ -107,6 +107,20 @@ def test_the_most_informative_part_of_the_image_is_outlined(ingest: Ingest, para
     finding = findings_of(ingest(write_folders(tmp_path / "d", images)), params)["confounder/thumbnail"]
     assert "in row 2 and column 3" in finding.message
     assert {box for boxes in finding.places.values() for box in boxes} == {(16, 8, 24, 16)}
+
+
+def test_a_number_that_is_drawn_in_the_image_is_outlined(ingest: Ingest, params: Params, tmp_path: Path) -> None:
+    """Digits of a scale show the value, on a background that says nothing."""
+    rng = np.random.default_rng(0)
+    images: Images = []
+    for number in range(200):
+        picture = Image.fromarray(rng.integers(60, 200, (8, 8)).astype(np.uint8)).resize((128, 128))
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((98, 98, 126, 126), fill=20)
+        draw.text((103, 106), str(100 + number % 10 * 100), fill=230)
+        images.append(("low" if number % 10 < 5 else "high", np.asarray(picture)))
+    finding = findings_of(ingest(write_folders(tmp_path / "d", images)), params)["confounder/thumbnail"]
+    assert "in row 4 and column 4" in finding.message
 
 
 def test_the_suggested_augmentation_removes_the_confounder(ingest: Ingest, params: Params, tmp_path: Path) -> None:
