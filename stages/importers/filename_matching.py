@@ -253,6 +253,9 @@ def _pair(
         return None
     image_of, targets_of = {}, {}
     for key, found in of_images.items():
+        if len(found) == 1 and key not in of_targets:  # usual, and fast
+            image_of[key] = found[0]
+            continue
         own = [path for path in found if path not in of_targets.get(key, ())] if len(found) > 1 else found
         if len(own) != 1 or ("{label}" not in targets and own[0] in of_targets.get(key, ())):
             return None
