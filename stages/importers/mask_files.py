@@ -35,7 +35,7 @@ class MaskFiles:
 
     @property
     def has_palettes(self) -> bool:
-        """Whether a decoded mask has a palette."""
+        """Return whether a decoded mask has a palette."""
         return "_colours" in self.__dict__
 
     def decode(self, path: str, size: Size | None) -> Array:
