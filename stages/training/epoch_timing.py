@@ -25,7 +25,7 @@ from stages.training.training_progress import EpochMetrics
 
 MIN_SECONDS = 4.0  # duration of a first epoch that is long enough for an estimate
 MAX_BATCHES = 16
-MAX_PIXELS = 2**17  # working pixels of a timed batch, of at least two images: with 2**18, a U-Net used 1.9 GiB in all
+MAX_PIXELS = 2**17  # working pixels of a timed batch, of at least two images
 MAX_SIDE = 256  # working pixels: side of the images of a timed batch
 
 
