@@ -31,10 +31,12 @@ from stages.configuration.summary import MAX_LISTED, find_unused_images, group_f
 from stages.configuration.training_budget import suffices
 from stages.core.dependency_errors import explain
 from stages.core.errors import UserError
+from stages.core.path_parts import suffix_of
 from stages.core.plurals import quantity
 from stages.core.progress import announce
 from stages.images.archives import HIDDEN_FILES, SourceFiles, list_source_files
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.decode import Unreadable, decode_image, is_image_path
+from stages.images.sandbox import without_isolation
 from stages.images.unsupported_formats import describe_unsupported
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.format_detection import find_formats
@@ -79,6 +81,7 @@ def main(options: ConfigureOptions) -> Proposal:
     if options.output.exists() and not options.replace:
         raise UserError(f"{options.output} exists; use another --output, or --replace to overwrite it")
     with ExitStack() as stack:
+        stack.enter_context(without_isolation())
         with announce(f"configure: listing the files of {options.source}"):
             files, refused = list_source_files(options.source, stack)
         with announce(f"configure: reading the labels among {quantity(len(files), 'file')}"):
@@ -151,7 +154,7 @@ def _first_usable(
     inside = "" if options.inside == "." else options.inside.strip("/")
     where = f"{options.source}/{inside}".rstrip("/")
     named = [path for path in files if not inside or f"{path}/".startswith(f"{inside}/")]
-    image_count = sum(Path(path).suffix.lower() in IMAGE_SUFFIXES for path in named)
+    image_count = sum(is_image_path(path) for path in named)
     expected = f"the format {options.format}" if options.format else "a known format"
     reasons = "".join(f"\n  {one_line(failure)}" for failure in group_failures(failures)[:MAX_LISTED])
     unsupported = _describe_unsupported_images(files, named)
@@ -165,7 +168,7 @@ def _first_usable(
 
 def _describe_unsupported_images(files: SourceFiles, paths: list[str]) -> str:
     """Return how to convert those files that are images of unsupported formats; one file per suffix is read."""
-    by_suffix = {Path(path).suffix.lower(): path for path in paths if not HIDDEN_FILES.search(path)}
+    by_suffix = {suffix_of(path).lower(): path for path in paths if not HIDDEN_FILES.search(path)}
     reasons = []
     for path in by_suffix.values():
         with suppress(Unreadable, OSError):  # `ingest` reports unreadable files

@@ -3,8 +3,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import PurePosixPath
 
+from stages.core.path_parts import folders_of
 from stages.core.plurals import list_names, quantity
 from stages.importers.role_words import ALTERED, LABELS
 
@@ -52,7 +52,7 @@ def _folders(paths: Sequence[str], is_meant: Callable[[str], bool]) -> dict[str,
     """Return the images by the first folder of their path whose name is meant."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        named = next(filter(is_meant, PurePosixPath(path).parts[:-1]), None)
+        named = next(filter(is_meant, folders_of(path)), None)
         if named is not None:
             found[named].append(path)
     return dict(sorted(found.items()))

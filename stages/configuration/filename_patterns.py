@@ -92,11 +92,9 @@ def find_groupings(paths: Sequence[str], labels: Sequence[str]) -> Iterator[Cand
 
 def _parts_with_words(paths: Sequence[str]) -> Iterator[tuple[str, NamePart]]:
     """Yield the words that denote a subject or recording, with a number, in the order of `WORDS`."""
-    counts = Counter(
-        word.lower() for path in paths for word in set(re.findall(rf"(?i)(?<![a-z])(?:{WORDS})(?![a-z])", path))
-    )
+    first = frozenset(map(str.lower, re.findall(r"(?i)[a-z]+", paths[0])))
     for word in WORDS.split("|"):
-        if counts[word] >= len(paths):
+        if word in first and all(map(re.compile(rf"(?i)(?<![a-z]){word}(?![a-z])").search, paths)):
             pattern = rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)"
             found = [re.search(pattern, path) for path in paths]
             keys = tuple(one[1] if one else "" for one in found)

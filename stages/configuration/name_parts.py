@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import PurePosixPath
 
+from stages.core.path_parts import name_of, stem_of, suffix_of
 from stages.importers.sample import SPLIT_WORDS
 
 MOST_PARTS, MOST_DROPPED = 8, 4  # parts of a name counted from its start, and from its end
@@ -53,18 +53,18 @@ def divide(keys: Sequence[str]) -> tuple[int, ...]:
     >>> divide(["b", "a", "b"])
     (0, 1, 0)
     """
-    numbers: dict[str, int] = {}
-    return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return tuple(map(numbers.__getitem__, keys))
 
 
 def _patterns(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield from _folders(paths)
     if all(re.search(DAY, path) for path in paths):
         yield DAY, "the day in the name"
-    names = [PurePosixPath(path).name for path in paths]
+    names = [name_of(path) for path in paths]
     distinct = len(set(names)) == len(names)
-    suffix = r"\.[^./]+$" if all(PurePosixPath(name).suffix for name in names) else "$"
-    stems = [PurePosixPath(name).stem if suffix != "$" else name for name in names]
+    suffix = r"\.[^./]+$" if all(suffix_of(name) for name in names) else "$"
+    stems = [stem_of(name) if suffix != "$" else name for name in names]
     found = [*_edited_copies(stems, suffix), *_parts_of_names(stems, suffix)]
     for pattern, what in found:
         if distinct:
@@ -85,7 +85,7 @@ def _folders(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     for above in range(min(*depths, MOST_DROPPED)):
         what = "the folder" if not above else f"the folder {above} above"
-        names = {PurePosixPath(path).parts[-2 - above].lower() for path in paths}
+        names = {path.split("/")[-2 - above].lower() for path in paths}
         if not names <= set(SPLIT_WORDS):
             yield rf"([^/]+)/{'[^/]+/' * above}[^/]*$", what
             yield rf"^(.+)/{'[^/]+/' * above}[^/]*$", f"the path of {what}"

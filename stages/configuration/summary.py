@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from stages.config.schema import Params
 from stages.configuration.choice import Choice
@@ -12,10 +11,11 @@ from stages.configuration.doubtful_folders import ask_about_altered_copies, ask_
 from stages.configuration.inspection import SourceFacts
 from stages.configuration.orientation import MAX_UPRIGHT, MIN_COVERED, SECTORS, covered_sectors
 from stages.configuration.source_proposal import ask_about_few_groups, find_rejected, such_as
+from stages.core.path_parts import name_of, suffix_of
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import class_names
 from stages.images.archives import HIDDEN_FILES, LABEL_SUFFIXES, NOTES, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers import IMPORTERS
 from stages.importers.file_selection import select_files
 from stages.importers.format_candidate import FormatCandidate
@@ -223,8 +223,8 @@ def _ask_about_class_folders(chosen: FormatCandidate, rivals: list[FormatCandida
 
 def _ask_about_label_files(chosen: FormatCandidate) -> Iterator[str]:
     """Yield a question if files that may contain labels lie among images whose folders are read as classes."""
-    paths = [one.path for one in chosen.unused if Path(one.path).suffix.lower() in LABEL_SUFFIXES]
-    paths = [path for path in paths if not NOTES.match(Path(path).name)]
+    paths = [one.path for one in chosen.unused if suffix_of(one.path).lower() in LABEL_SUFFIXES]
+    paths = [path for path in paths if not NOTES.match(name_of(path))]
     if chosen.format in ("folders", "names") and paths:
         files = quantity(len(paths), "file that may contain labels is", "files that may contain labels are")
         yield (
@@ -264,5 +264,5 @@ def find_unused_images(files: SourceFiles, chosen: FormatCandidate) -> list[str]
     used |= {f"{folder}/{one.path}".removeprefix("/") for one in (*chosen.rejected, *chosen.unused)} | {
         item.path for item in chosen.samples
     }
-    images = (path for path in files if Path(path).suffix.lower() in IMAGE_SUFFIXES and not HIDDEN_FILES.search(path))
+    images = (path for path in files if is_image_path(path) and not HIDDEN_FILES.search(path))
     return [path for path in images if path not in used]

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import re
 import stat
 import struct
@@ -57,6 +58,7 @@ HIDDEN_FILES = re.compile(
     | (@eaDir | \#recycle | \#snapshot | @Recycle | @Recently-Snapshot)/ )"""  # network drives
 )
 """Hidden files and files that operating systems create; they are ignored."""
+SPECIAL = "is neither a file nor a folder; remove it"
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile),
     *(NotImplementedError, UnicodeError),  # a zip that states an unknown version, or names that are not valid UTF-8
@@ -141,15 +143,15 @@ def _in_folder(root: Path) -> Listing:
     for name, path in _entries(root, "", root.resolve(), follows=True):
         if isinstance(path, str):
             refused.append(Rejection(name, path))
-        elif path.is_file():
+        else:
             files[name] = partial(read_file, path)
-        elif not path.is_dir():
-            refused.append(Rejection(name, "is neither a file nor a folder; remove it"))
     return files, refused
 
 
 def _entries(folder: Path, prefix: str, root: Path, *, follows: bool) -> Iterator[tuple[str, Path | str]]:
-    """Yield the name of each path below a folder with the path itself, or with the reason why a link is refused.
+    """Yield the name of each file below a folder with its path, or with the reason why it is refused, sorted by name.
+
+    A folder that may not be listed counts as empty.
 
     Args:
         folder: folder to list.
@@ -157,18 +159,39 @@ def _entries(folder: Path, prefix: str, root: Path, *, follows: bool) -> Iterato
         root: folder of the source, without links.
         follows: whether to list the files of linked folders; not within such a folder, where links may form a circle.
     """
-    for path in sorted(folder.rglob("*")):  # does not enter linked folders
-        name = prefix + path.relative_to(folder).as_posix()
-        target = _resolve_link(path, root) if path.is_symlink() else path
-        if not isinstance(target, Path) or target is path or not target.is_dir():
-            yield name, target
-        elif not follows or path.parent.resolve().is_relative_to(target):
-            yield (
-                name,
-                "is a link to a folder that contains it or to one below another link; replace it with the folder",
-            )
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
+    except PermissionError:
+        return
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(Path(entry.path), f"{name}/", root, follows=follows)
+        elif not entry.is_symlink():
+            yield name, Path(entry.path) if entry.is_file() else SPECIAL
         else:
-            yield from _entries(target, f"{name}/", root, follows=False)
+            yield from _linked(Path(entry.path), name, root, follows=follows)
+
+
+def _linked(link: Path, name: str, root: Path, *, follows: bool) -> Iterator[tuple[str, Path | str]]:
+    """Yield the file of a link or the files below a linked folder, or the reason why the link is refused.
+
+    Args:
+        link: path of the link.
+        name: its name in the source.
+        root: folder of the source, without links.
+        follows: whether to list the files of linked folders.
+    """
+    target = _resolve_link(link, root)
+    if isinstance(target, str) or target.is_file():
+        yield name, target
+    elif not target.is_dir():
+        yield name, SPECIAL
+    elif not follows or link.parent.resolve().is_relative_to(target):
+        yield name, "is a link to a folder that contains it or to one below another link; replace it with the folder"
+    else:
+        yield from _entries(target, f"{name}/", root, follows=False)
 
 
 def _resolve_link(link: Path, root: Path) -> Path | str:

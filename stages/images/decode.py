@@ -4,12 +4,14 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from stages.core.path_parts import suffix_of
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer, Shaped
 from stages.images.unsupported_formats import describe_unsupported
@@ -89,6 +91,12 @@ Admit = Callable[[int, int, int], None]
 Channels and bits are 0 unless the decoder keeps the stored values in memory as well. The callback may raise
 `NotAdmitted` or `Unreadable`.
 """
+
+
+@lru_cache(100_000)
+def is_image_path(path: str) -> bool:
+    """Return whether a file of a source has the suffix of an image, in any case."""
+    return suffix_of(path).lower() in IMAGE_SUFFIXES
 
 
 def admit_all(pixels: int, channels: int, bits: int) -> None:

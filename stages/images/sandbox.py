@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import resource_tracker
 from typing import Any
@@ -21,17 +22,35 @@ from stages.images.decode import Unreadable
 MEMORY_BYTES = 4 * 2**30  # bytes a worker may allocate in addition to its memory at the start
 TIMEOUT_SECONDS = 60.0  # for one file
 WORKERS = cores()
-
+_uses_workers = True
 _pool_lock = threading.Lock()
+
+
+@contextmanager
+def without_isolation() -> Iterator[None]:
+    """Run what `run_isolated` is given in this process within the block, also in its threads.
+
+    `configure` decodes a few images and masks in any case, for which workers take longer to start than to decode.
+    """
+    global _uses_workers  # noqa: PLW0603  # threads of the block have no context variables
+    _uses_workers = False
+    try:
+        yield
+    finally:
+        _uses_workers = True
 
 
 def run_isolated(function: Callable[..., Any], *arguments: Any) -> Any:
     """Run `function(*arguments)` in one of `WORKERS` worker processes; function and arguments are pickled.
 
+    Within `without_isolation`, the function runs in this process.
+
     Raises:
         Unreadable: the function raised it, or the worker crashed or exceeded `TIMEOUT_SECONDS` or `MEMORY_BYTES`.
         Exception: any other exception that the function raised.
     """
+    if not _uses_workers:
+        return function(*arguments)
     with _pool_lock:  # threads that call a cached function at the same time would each start a pool
         pool = _pool()
     return wait_for_result(pool.schedule(function, arguments, timeout=TIMEOUT_SECONDS), TIMEOUT_SECONDS)

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError, did_you_mean
+from stages.core.path_parts import folders_of
 from stages.core.plurals import quantity
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles, list_source_files
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 from stages.importers.arrays import import_arrays
 from stages.importers.coco import import_coco
 from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
@@ -95,12 +96,12 @@ def detect_format(files: SourceFiles, name: str) -> tuple[str, str]:
             f"ingest.inside: {name} is not a folder or a file with a supported suffix "
             f"({', '.join(TABLE_SUFFIXES)}, .npz, .json); name one of these"
         )
-    folders_of = {part for path in files for part in PurePosixPath(path).parts[:-1]}
-    if {"annotations", "jpegimages"} <= {folder.lower() for folder in folders_of} and any(
+    names_of_folders = {part for path in files for part in folders_of(path)}
+    if {"annotations", "jpegimages"} <= {folder.lower() for folder in names_of_folders} and any(
         path.lower().endswith(".xml") for path in files
     ):
         return "voc", "the folders Annotations and JPEGImages exist"
-    if {"images", "labels"} <= folders_of and any(re.search(r"(^|/)labels/.*\.txt$", path) for path in files):
+    if {"images", "labels"} <= names_of_folders and any(re.search(r"(^|/)labels/.*\.txt$", path) for path in files):
         return "yolo", "the folders images and labels exist, with text files"
     if any(map(names_classes, files)) and find_label_files(files).labels:
         return "yolo", "there are class names, and text files with the names of images"
@@ -194,7 +195,7 @@ def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[Source
     if inside in files:
         root, _, name = inside.rpartition("/")
         siblings = select_inside(files, root, source)[0]
-        if not root or any(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in siblings):
+        if not root or any(is_image_path(path) for path in siblings):
             return siblings, name
         return files, inside  # layout of COCO: annotations/NAME.json, images in a sibling folder
     part = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}

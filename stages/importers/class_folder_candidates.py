@@ -2,12 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
+from stages.core.path_parts import folders_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.filename_matching import (
     FilePairing,
 )
@@ -39,8 +39,8 @@ def class_folder_candidates(
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, set[str]] = defaultdict(set)
     for path in files:
-        parts = PurePosixPath(path).parts
-        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+        parts = path.split("/")
+        if is_image_path(path):
             for depth in range(len(parts) - 1):
                 inner["/".join(parts[:depth])][parts[depth]] += path not in named
                 found["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & roles
@@ -132,11 +132,7 @@ def _from_class_level(images: list[str], roles: frozenset[str]) -> Iterator[Form
 
 def _separating_folders(masks: list[FilePairing]) -> set[str]:
     """Return the folder names in which the paths of images and of their masks differ, in lower case."""
-    folders = {
-        (PurePosixPath(image).parts[:-1], PurePosixPath(target).parts[:-1])
-        for pairing in masks
-        for image, target in pairing.files
-    }
+    folders = {(folders_of(image), folders_of(target)) for pairing in masks for image, target in pairing.files}
     return {part.lower() for pair in folders for both in zip(*pair, strict=False) if len({*both}) > 1 for part in both}
 
 

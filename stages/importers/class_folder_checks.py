@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from stages.core.errors import UserError
+from stages.core.path_parts import stem_of, suffix_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, is_image_path
 from stages.importers.csv_text import decode_csv
 from stages.importers.redundant_files import COPY
 from stages.importers.sample import read_label_file
@@ -91,8 +92,8 @@ def _name_files(label_of: dict[str, str]) -> str:
 
 def _shards(path: str) -> tuple[str, ...]:
     """Return the innermost run of at least two short folders whose joined names begin the next part of a path."""
-    *folders, name = PurePosixPath(path).parts
-    parts = [*folders, PurePosixPath(name).stem]
+    *folders, name = path.split("/")
+    parts = [*folders, stem_of(name)]
     for end in range(len(parts) - 1, 1, -1):
         start = end
         while start > 0 and SHARD.fullmatch(parts[start - 1].lower()):
@@ -109,10 +110,10 @@ def read_image_lists(files: SourceFiles) -> ImageLists:
     Args:
         files: files of the source by path.
     """
-    images = {PurePosixPath(path).stem for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    images = {stem_of(path) for path in files if is_image_path(path)}
     lists = {}
     for path in files:
-        if path.lower().endswith(LISTS) and PurePosixPath(path).stem not in images:
+        if path.lower().endswith(LISTS) and stem_of(path) not in images:
             rows = list(_rows(files, path))
             if sum(name in images for name, _ in rows) >= MOST * len(rows) > 0:
                 lists[path] = rows
@@ -123,7 +124,7 @@ def _are_listed_otherwise(lists: ImageLists, label_of: dict[str, str]) -> str:
     """Return which text files list the images with something other than their folder; empty if there is none."""
     stems: dict[str, set[str]] = defaultdict(set)
     for path, label in label_of.items():
-        stems[PurePosixPath(path).stem].add(label)
+        stems[stem_of(path)].add(label)
     rows = [(name, rest) for some in lists.values() for name, rest in some if name in stems]
     if len(rows) < len(label_of) / 2 or not any(rest for _, rest in rows):
         return ""
@@ -222,9 +223,9 @@ def _describes_each(files: SourceFiles, label_of: dict[str, str]) -> str:
     inside: dict[str, set[str]] = defaultdict(set)
     records: dict[str, str] = {}
     for path in files:
-        parts = PurePosixPath(path).parts
+        parts = path.split("/")
         if label := next((part for part in parts[:-1] if part in folders), ""):
-            if PurePosixPath(path).suffix.lower() in RECORDS:
+            if suffix_of(path).lower() in RECORDS:
                 records.setdefault(label, path)
             elif path in label_of:
                 inside[label].add(parts[-1].replace(label, "*"))

@@ -4,15 +4,15 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.path_parts import parent_of
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 from stages.images.polygons import is_coordinate, rasterize_polygons
 from stages.importers.coco_groups import propose_group_key
 from stages.importers.coco_masks import decode_coco_mask
@@ -152,15 +152,9 @@ def _unlisted(files: SourceFiles, listed: set[str], names: list[str]) -> dict[st
 
     Other annotation files list the images of other folders.
     """
-    folders = {PurePosixPath(path).parent for path in listed}
+    folders = {parent_of(path) for path in listed}
     reason = f"is not listed in {list_names(names, MAX_LISTED)}"
-    return {
-        path: reason
-        for path in files
-        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
-        and path not in listed
-        and PurePosixPath(path).parent in folders
-    }
+    return {path: reason for path in files if is_image_path(path) and path not in listed and parent_of(path) in folders}
 
 
 def marks_most_as_crowd(data: Json) -> bool:

@@ -4,13 +4,12 @@ import csv
 import io
 import math
 import re
-from pathlib import PurePosixPath
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import ImportResult, Sample, fixed_annotation, read_label_file, split_from_path
@@ -90,7 +89,7 @@ def _import_one(files: SourceFiles, name: str) -> ImportResult:
         samples.append(
             Sample(path, fixed_annotation(Annotation(points=points)), None, split_from_path(path), files[path])
         )
-    images = (p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES)
+    images = (p for p in files if is_image_path(p))
     return samples, rejected + [Rejection(p, f"has no row in {name}", is_unused=True) for p in images if p not in seen]
 
 

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 
 from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.path_patterns import compile_pattern
 
 NOT_SELECTED = "is not selected by ingest.files"
@@ -73,4 +72,4 @@ def _is_selected(path: str, rules: Rules) -> bool:
 
 
 def _is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return is_image_path(path)

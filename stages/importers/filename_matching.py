@@ -5,17 +5,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import PurePosixPath
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from stages.core.path_parts import folders_of, name_of, parent_of, stem_of, suffix_of
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.decode import Unreadable, decode_image, is_image_path, open_with_pillow
 from stages.images.image_statistics import count_values, to_grey
 from stages.images.label_images import decode_label_image
 from stages.importers.folder_names import affixed_folder, shared_heads, without_split
@@ -43,6 +43,8 @@ from stages.importers.role_words import IMAGE_WORDS
 from stages.importers.sample import SPLIT_WORDS
 
 Array = np.ndarray[Any, Any]
+Counts = dict[str, dict[int, int]]
+"""Number of pixels by value of masks, by path."""
 MIN_IMAGES = 3  # images that a pattern must match
 NEARLY_ALL = 0.9  # share of the images from which no further patterns are tried
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
@@ -76,10 +78,20 @@ class FilePairing:
     targets_of: tuple[tuple[str, ...], ...]
     """All target files, for each key."""
 
-    @property
+    @cached_property
     def named(self) -> frozenset[str]:
         """All target files."""
         return frozenset(path for paths in self.targets_of for path in paths)
+
+    @cached_property
+    def with_targets(self) -> frozenset[str]:
+        """All images."""
+        return frozenset(image for image, _ in self.files)
+
+    @cached_property
+    def image_of(self) -> dict[str, str]:
+        """The image of each target file."""
+        return {path: image for (image, _), paths in zip(self.files, self.targets_of, strict=True) for path in paths}
 
     @property
     def root(self) -> str:
@@ -116,9 +128,14 @@ def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInsp
     images a target file of their own. A pairing is left out if its several targets of one image are, in another
     pairing, the targets of an image each; or if its targets belong to images that are nearer to them.
     """
-    count = sum(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in files)
+    count = sum(is_image_path(path) for path in files)
     is_mask = LabelImageFiles(files).is_one
-    inspected = [(one, inspect_targets(files, one)) for one in _distinct(find_pairings(files, _patterns, is_mask))]
+    has_one_suffix = len({suffix_of(path) for path in files if is_image_path(path)}) == 1
+    patterns = partial(_patterns, has_one_suffix)
+    counted: Counts = {}
+    inspected = [
+        (one, inspect_targets(files, one, counted)) for one in _distinct(find_pairings(files, patterns, is_mask))
+    ]
     alone = any(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
         for one, found in inspected
@@ -126,7 +143,7 @@ def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInsp
     if not alone and count <= MAX_IMAGES_OF_SEVERAL_KEYS:
         several = partial(_patterns_of_several_keys, shared_heads(files))
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
-        inspected += [(one, inspect_targets(files, one)) for one in more[len(inspected) :]]
+        inspected += [(one, inspect_targets(files, one, counted)) for one in more[len(inspected) :]]
     valid = [one for one, found in inspected if found.format]
     return [(one, found) for one, found in inspected if not _is_replaced(one, valid)]
 
@@ -144,12 +161,9 @@ def _is_replaced(one: FilePairing, valid: list[FilePairing]) -> bool:
 
 def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
     """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
-    if not {image for image, _ in pairing.files}.isdisjoint(image for image, _ in other.files):
+    if pairing.named.isdisjoint(other.named) or not pairing.with_targets.isdisjoint(other.with_targets):
         return False
-    image_of = {
-        target: image for (image, _), paths in zip(other.files, other.targets_of, strict=True) for target in paths
-    }
-    shared = [(image, image_of[target], target) for image, target in pairing.files if target in image_of]
+    shared = [(image, other.image_of[target], target) for image, target in pairing.files if target in other.named]
     return bool(shared) and all(_depth(image, target) > _depth(far, target) for image, far, target in shared)
 
 
@@ -163,8 +177,7 @@ def _gives_all_targets(pairing: FilePairing, other: FilePairing, to_same_images:
     """Return whether a pairing gives all targets of a smaller one to the same images, or all to other images."""
     if len(other.files) >= len(pairing.files) or _has_several(pairing) or not other.named < pairing.named:
         return False
-    image_of = {target: image for image, target in pairing.files}
-    return all((image_of[target] == image) is to_same_images for image, target in other.files)
+    return all((pairing.image_of[target] == image) is to_same_images for image, target in other.files)
 
 
 def _distinct(pairings: Iterable[FilePairing]) -> list[FilePairing]:
@@ -183,7 +196,7 @@ def _has_image_per_target(pairing: FilePairing, other: FilePairing) -> bool:
 
 def find_pairings(
     files: SourceFiles,
-    patterns: Callable[[PurePosixPath], Iterator[tuple[Pattern, Key]]],
+    patterns: Callable[[str], Iterator[tuple[Pattern, Key]]],
     is_mask: Callable[[str], bool],
 ) -> Iterator[FilePairing]:
     """Yield the pairs of patterns that match at least half of the images in their common folder, in either order.
@@ -195,7 +208,7 @@ def find_pairings(
         patterns: yields the patterns of a path with its keys.
         is_mask: whether a file is measured to be a mask.
     """
-    pictures = [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [path for path in files if is_image_path(path)]
     below, paths_of = count_below(pictures), frequent_patterns(pictures, patterns, MIN_IMAGES)
     samples = sample_keys(paths_of)
     for (images, cut), (targets, other_cut) in itertools.permutations(paths_of, 2):
@@ -240,6 +253,9 @@ def _pair(
         return None
     image_of, targets_of = {}, {}
     for key, found in of_images.items():
+        if len(found) == 1 and key not in of_targets:  # usual, and fast
+            image_of[key] = found[0]
+            continue
         own = [path for path in found if path not in of_targets.get(key, ())] if len(found) > 1 else found
         if len(own) != 1 or ("{label}" not in targets and own[0] in of_targets.get(key, ())):
             return None
@@ -254,7 +270,7 @@ def _pair(
         len(targets_of) >= NEARLY_ALL * len(of_targets) and _are_masks(targets_of.values(), is_mask)
     ):
         return None
-    labels = {PurePosixPath(path).parent.name for paths in targets_of.values() for path in paths}
+    labels = {name_of(parent_of(path)) for paths in targets_of.values() for path in paths}
     if "{label}" in targets and len(labels) < 2:  # a single folder of masks, which another pattern names
         return None
     several = "{label}" not in targets and any(len(paths) > 1 for paths in targets_of.values())
@@ -269,27 +285,35 @@ def _are_masks(targets: Iterable[tuple[str, ...]], is_mask: Callable[[str], bool
     return all(is_mask(paths[place]) for place in {0, len(paths) // 2, len(paths) - 1})
 
 
-def _patterns(path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
-    """Yield (pattern, key) for a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png."""
-    folders, stem = path.parts[:-1], path.stem
-    if any(sign in str(path) for sign in "{}*"):
+def _patterns(has_one_suffix: bool, path: str) -> Iterator[tuple[Pattern, Key]]:
+    """Yield (pattern, key) for a path: images/{key}.png, {key}_mask.png, {key}/masks/*.png, masks/{label}/{key}.png.
+
+    Args:
+        has_one_suffix: whether all images have one suffix, so that patterns of any suffix match the same files.
+        path: path of an image.
+    """
+    if any(sign in path for sign in "{}*"):
         return  # placeholder characters cannot be escaped in a pattern
+    folders, stem, suffix = folders_of(path), stem_of(path), suffix_of(path)
     free = tuple("*" if part.lower() in SPLIT_WORDS else part for part in folders)
-    for ending in (path.suffix, ".*"):
+    keys = [*_keys(stem)]
+    for ending in (suffix,) if has_one_suffix else (suffix, ".*"):
         for places in dict.fromkeys((folders, free)):
-            yield ("/".join((*places, f"{{key}}{ending}")), 0), (stem,)
+            inside = "/".join((*places, ""))
+            yield (f"{inside}{{key}}{ending}", 0), (stem,)
             if len(places) > 1:
                 yield ("/".join((*places[:-1], "{label}", f"{{key}}{ending}")), 0), (stem,)
-            for before, key, after in _keys(stem):
-                around = (before, after) if places is folders else map(without_split, (before, after))
-                yield ("/".join((*places, "{key}".join(around) + ending)), 0), (key,)
-    for depth in range(1, min(3, len(path.parts))):  # one folder per image
-        key, *rest = path.parts[-1 - depth : -1]
+            for before, key, after in keys:
+                if places is not folders:
+                    before, after = without_split(before), without_split(after)  # noqa: PLW2901
+                yield (f"{inside}{before}{{key}}{after}{ending}", 0), (key,)
+    for depth in range(1, min(2, len(folders)) + 1):  # one folder per image
+        key, *rest = folders[-depth:]
         for name in dict.fromkeys(("{key}" if stem == key else stem, "*")):
-            yield ("/".join((*path.parts[: -1 - depth], "{key}", *rest, f"{name}{path.suffix}")), 0), (key,)
+            yield ("/".join((*folders[:-depth], "{key}", *rest, f"{name}{suffix}")), 0), (key,)
 
 
-def _patterns_of_several_keys(heads: frozenset[str], path: PurePosixPath) -> Iterator[tuple[Pattern, Key]]:
+def _patterns_of_several_keys(heads: frozenset[str], path: str) -> Iterator[tuple[Pattern, Key]]:
     """Yield patterns in which folders and the name, or two parts of the name, identify the image.
 
     {folder}/images/{key}.png with {folder}/masks/{key}_mask.png or {folder}/{label}/{key}.png;
@@ -300,26 +324,26 @@ def _patterns_of_several_keys(heads: frozenset[str], path: PurePosixPath) -> Ite
         heads: folder names, or parts of them, that several folders share.
         path: path of an image.
     """
-    folders, stem = path.parts[:-1], path.stem
-    if any(sign in str(path) for sign in "{}*"):
+    if any(sign in path for sign in "{}*"):
         return
+    folders, stem, suffix = folders_of(path), stem_of(path), suffix_of(path)
     cuts = [found.start() for found in re.finditer(r"[_\-. ]", stem)]
     if len(folders) > 1:
         places = "/".join((*folders[:-2], "{folder}", "{label}"))
-        yield (f"{places}/{{key}}{path.suffix}", 0), (folders[-2], stem)
+        yield (f"{places}/{{key}}{suffix}", 0), (folders[-2], stem)
     for places, values in _folders_as_keys(folders, heads):
         for before, key, after in _parts_of_name(stem, cuts):
-            yield (f"{places}/{before}{{key}}{after}{path.suffix}", 0), (*values, key)
+            yield (f"{places}/{before}{{key}}{after}{suffix}", 0), (*values, key)
         yield (f"{places}/{{key}}.*", 0), (*values, stem)
     inside = "/".join((*folders, ""))
     for number, cut in enumerate(cuts[:MAX_PARTS], 1):
         left, right = stem[:cut], stem[cut + 1 :]
         if not (left and right):
             continue
-        yield (f"{inside}{{name}}{stem[cut]}{{key}}{path.suffix}", number), (left, right)
+        yield (f"{inside}{{name}}{stem[cut]}{{key}}{suffix}", number), (left, right)
         word = re.match(r"([^_\-. ]*[A-Za-z][^_\-. ]*)([_\-. ])(.+)", right)
         if word:
-            yield (f"{inside}{{name}}{stem[cut]}{word[1]}{word[2]}{{key}}{path.suffix}", number), (left, word[3])
+            yield (f"{inside}{{name}}{stem[cut]}{word[1]}{word[2]}{{key}}{suffix}", number), (left, word[3])
 
 
 def _folders_as_keys(folders: tuple[str, ...], heads: frozenset[str]) -> Iterator[tuple[str, Key]]:
@@ -389,8 +413,14 @@ def _begin_with_two_splits(one: str, other: str) -> bool:
     return split in SPLIT_WORDS and bool(begun) and SPLIT_WORDS[split] not in begun
 
 
-def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspection:
-    """Decode some pairs and detect which format the target files have."""
+def inspect_targets(files: SourceFiles, pairing: FilePairing, counted: Counts) -> TargetInspection:
+    """Decode some pairs and detect which format the target files have.
+
+    Args:
+        files: files of the source by path.
+        pairing: images and targets.
+        counted: number of pixels by value of the masks that other pairings have in common; more are added.
+    """
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
     spread = np.random.default_rng(0).permutation(spread)  # large images are not all decoded
     masks = MaskFiles(files)
@@ -411,7 +441,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing) -> TargetInspectio
         if len(readable) >= required:
             return _compare_sizes(pairing, readable)
         return TargetInspection("", f"{unreadable}{_first_error(files, pairing)}", {})
-    return _inspect_decoded(files, masks, pairing, spread.tolist(), pairs)
+    return _inspect_decoded(files, masks, pairing, spread.tolist(), pairs, counted)
 
 
 def _compare_sizes(pairing: FilePairing, decoded: list[tuple[Array, Array]]) -> TargetInspection:
@@ -447,7 +477,12 @@ def _has_several(pairing: FilePairing) -> bool:
 
 
 def _inspect_decoded(
-    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, spread: list[int], pairs: list[tuple[Array, Array]]
+    files: SourceFiles,
+    masks: MaskFiles,
+    pairing: FilePairing,
+    spread: list[int],
+    pairs: list[tuple[Array, Array]],
+    counted: Counts,
 ) -> TargetInspection:
     """Detect the format of target files from some decoded pairs; `spread` are the numbers of the opened keys."""
     images, targets = zip(*pairs, strict=True)
@@ -466,7 +501,9 @@ def _inspect_decoded(
     numbered = all(b.ndim == 2 for b in targets) and number_objects(targets)
     if (plain or numbered) and not _are_images_by_name(pairing, pairs, binary):
         why = "each value of a target is one connected region: they number objects"
-        return TargetInspection("instances", why, {}) if numbered else _inspect_values(files, masks, pairing, targets)
+        if numbered:
+            return TargetInspection("instances", why, {})
+        return _inspect_values(pairing, targets, _values(files, masks, pairing, counted))
     return _inspect_paired_images(pairing, pairs, binary)
 
 
@@ -529,9 +566,7 @@ def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple
     return f"in {number} the masks of several classes overlap, in {overlapping / marked:.2g} of the marked pixels"
 
 
-def _inspect_values(
-    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, targets: tuple[Array, ...]
-) -> TargetInspection:
+def _inspect_values(pairing: FilePairing, targets: tuple[Array, ...], values: dict[int, float]) -> TargetInspection:
     """Return label images of classes, with a note if their values may number objects."""
     reason, ask = "the targets contain few distinct values, as masks do", ""
     if _most_agree(_has_one_region_per_value(b) for b in targets):
@@ -540,7 +575,7 @@ def _inspect_values(
             f"ingest.format: each value in {pairing.files[0][1]} is one connected region: are the values classes "
             "(masks), or numbers of objects (instances)?"
         )
-    return TargetInspection("masks", reason, _values(files, masks, pairing), ask=ask)
+    return TargetInspection("masks", reason, values, ask=ask)
 
 
 def _reason_not_masks(targets: tuple[Array, ...]) -> str:
@@ -576,13 +611,24 @@ def _has_one_region_per_value(level_HW: Array) -> bool:
     return len(found) > MIN_IMAGES and count_regions(level_HW) <= len(found)
 
 
-def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
-    """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
+def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing, counted: Counts) -> dict[int, float]:
+    """Return the share of pixels by mask value, counted in many masks so that rare values are included.
+
+    Args:
+        files: files of the source by path.
+        masks: masks of the pairing.
+        pairing: images with masks.
+        counted: number of pixels by value of the masks that were counted before; more are added.
+    """
     values: Counter[int] = Counter()
     for _, target in pairing.files[:: max(1, len(pairing.files) // MAX_COUNTED)][:MAX_COUNTED]:
-        level = _mask_values(files, masks, target)
-        if level is not None and level.ndim == 2:
-            values.update(count_values(level))
+        counts = counted.get(target)
+        if counts is None:
+            level = _mask_values(files, masks, target)
+            counts = count_values(level) if level is not None and level.ndim == 2 else {}
+            if not masks.has_palettes:  # otherwise the values may depend on the palettes of the other masks
+                counted[target] = counts
+        values.update(counts)
         if values.total() > MAX_COUNTED_MEGAPIXELS * 1e6:
             break
     return {value: count / values.total() for value, count in sorted(values.items())}
@@ -597,12 +643,23 @@ def marks_unknown(values: dict[int, float]) -> bool:
 def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | None:
     """Return the values of a file as `ingest` reads those of a mask; if it is not a mask, as `_levels`."""
     try:
-        values = masks.compare_palettes(decode_label_image(files[path]()))
+        data = files[path]()
+        values = masks.compare_palettes(decode_label_image(data))
     except (Unreadable, OSError):
         return read_levels(files, path)
-    if _is_plain(values, 2) and (levels := read_levels(files, path)) is not None and levels.dtype == np.uint16:
-        return values if _is_plain(levels) else levels  # no blurred mask: distances with many missing values
+    if _is_plain(values, 2) and not _has_8_bits(data) and (levels := read_levels(files, path)) is not None:
+        is_deep = levels.dtype == np.uint16 and not _is_plain(levels)
+        return levels if is_deep else values  # no blurred mask: distances with many missing values
     return values
+
+
+def _has_8_bits(data: bytes) -> bool:
+    """Return whether the header of an image states grey levels or palette indices of at most 8 bits."""
+    try:
+        with open_with_pillow(data) as file:
+            return file.mode in ("1", "L", "P")
+    except (Unreadable, OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError):
+        return False
 
 
 def _is_dotted(level: Array) -> bool:

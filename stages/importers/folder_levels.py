@@ -4,8 +4,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
+from stages.core.path_parts import folders_of
 from stages.core.plurals import list_names
 from stages.importers.sample import SPLIT_WORDS
 
@@ -130,7 +130,7 @@ def _main_folders(images: Iterable[str]) -> tuple[str, list[tuple[str, ...]]]:
 
     No folders are returned if the images lie at different depths.
     """
-    parts = [PurePosixPath(image).parts[:-1] for image in images]
+    parts = [folders_of(image) for image in images]
     count, inside = len(parts), list[str]()
     while parts:
         (name, size) = Counter(one[len(inside)] if len(one) > len(inside) else "" for one in parts).most_common(1)[0]

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import PurePosixPath
 
+from stages.core.path_parts import folders_of
 from stages.importers.sample import SPLIT_WORDS
 
 SPLIT = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
@@ -21,7 +21,7 @@ def shared_heads(paths: Iterable[str]) -> frozenset[str]:
     >>> sorted(shared_heads(["01/t0.tif", "01_GT/SEG/s0.tif", "x_y/a.png"]))
     ['01']
     """
-    names = {part for path in paths for part in PurePosixPath(path).parts[:-1]}
+    names = {part for path in paths for part in folders_of(path)}
     parts = Counter(part for name in names for part in {*_heads(name), *_tails(name)})
     return frozenset(part for part, count in parts.items() if count > 1 or part in names)
 

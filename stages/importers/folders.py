@@ -1,9 +1,8 @@
 """Import images that are sorted into one folder per class."""
 
-from pathlib import PurePosixPath
-
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.path_parts import name_of, suffix_of
 from stages.dataset.annotations import Annotation
 from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, NOTES, Rejection, SourceFiles
 from stages.images.decode import IMAGE_SUFFIXES
@@ -43,8 +42,8 @@ def import_folders(files: SourceFiles, name: str, ingest: Ingest, has_split: boo
         )
     for path, read in files.items():
         *inner, _ = path.split("/")
-        suffix = PurePosixPath(path).suffix.lower()
-        is_document = suffix in LABEL_SUFFIXES | DOCUMENT_SUFFIXES or NOTES.match(PurePosixPath(path).name)
+        suffix = suffix_of(path).lower()
+        is_document = suffix in LABEL_SUFFIXES or suffix in DOCUMENT_SUFFIXES or NOTES.match(name_of(path))
         if (is_document and suffix not in IMAGE_SUFFIXES) or (not inner and suffix not in IMAGE_SUFFIXES):
             rejected.append(Rejection(path, "is not an image", is_unused=True))
             continue

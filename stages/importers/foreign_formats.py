@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from stages.core.path_parts import name_of, stem_of, suffix_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import ARCHIVE_SUFFIXES, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 
 MAX_NAMED = 3  # files or keys that a sentence names
 SPREADSHEETS = frozenset((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"))
@@ -33,7 +34,7 @@ def describe_foreign_files(files: SourceFiles) -> list[str]:
     Args:
         files: files of the source by path.
     """
-    sheets = [path for path in files if PurePosixPath(path).suffix.lower() in SPREADSHEETS]
+    sheets = [path for path in files if suffix_of(path).lower() in SPREADSHEETS]
     return [
         *_describe_archives(files),
         *(f"{path}: {EXPORT}" for path in sheets),
@@ -48,7 +49,7 @@ def _describe_tools(files: SourceFiles) -> list[str]:
     found: dict[str, list[str]] = defaultdict(list)
     read: dict[tuple[str, str], int] = defaultdict(int)
     for path in files:
-        suffix = PurePosixPath(path).suffix.lower()
+        suffix = suffix_of(path).lower()
         place = (path.rpartition("/")[0], suffix)
         if suffix not in (".json", ".geojson", ".xml") or read[place] >= MAX_READ:
             continue
@@ -64,7 +65,7 @@ def _describe_tools(files: SourceFiles) -> list[str]:
 
 def _describe_lists(files: SourceFiles) -> Iterator[str]:
     """Yield text files whose lines are paths of images with labels, which are tables without a header."""
-    names = {PurePosixPath(path).name for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    names = {name_of(path) for path in files if is_image_path(path)}
     texts = [path for path in files if path.lower().endswith(".txt")]
     for path in texts if len(texts) <= MAX_READ else ():  # more are label files of single images
         try:
@@ -134,8 +135,8 @@ def _describe_unknown_json(files: SourceFiles) -> list[str]:
 
 def _named_like_images(files: SourceFiles, suffix: str) -> list[str]:
     """Return the files of a suffix that have the name of an image in any folder."""
-    stems = {PurePosixPath(path).stem for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
-    return [path for path in files if path.lower().endswith(suffix) and PurePosixPath(path).stem in stems]
+    stems = {stem_of(path) for path in files if is_image_path(path)}
+    return [path for path in files if path.lower().endswith(suffix) and stem_of(path) in stems]
 
 
 def _tool_of_json(content: Any) -> str:

@@ -1,11 +1,10 @@
 """A label format in which a source can be read, as a candidate for `configure`."""
 
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers import Sample
 from stages.importers.table_columns import NO_COLUMNS
 
@@ -49,10 +48,10 @@ class FormatCandidate:
     @property
     def coverage(self) -> int:
         """Number of image files that are samples or targets."""
-        pictures = {path for path in self.targets if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+        pictures = {path for path in self.targets if is_image_path(path)}
         return len(self.samples) + len(pictures)
 
 
 def image_paths(files: SourceFiles) -> list[str]:
     """Return the paths of the images in a source."""
-    return [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in files if is_image_path(path)]

@@ -35,7 +35,13 @@ from stages.importers.label_file_candidates import (
     coco_candidates_of_splits,
 )
 from stages.importers.label_image_files import LabelImageFiles
-from stages.importers.name_fields import describe_fields, find_class_in_names, find_numbers_in_names, has_role_words
+from stages.importers.name_fields import (
+    NameReading,
+    describe_fields,
+    find_class_in_names,
+    find_numbers_in_names,
+    has_role_words,
+)
 from stages.importers.pairing_candidates import is_readable, pairing_candidates, without_measured_objects
 from stages.importers.redundant_files import find_redundant_files
 from stages.importers.role_words import DATA_FOLDERS, IMAGE_FOLDERS
@@ -67,9 +73,10 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
     files, _ = select_files(files, [f"!{pattern}" for pattern in redundant])
     successful: list[FormatCandidate] = []
     failures = describe_foreign_files(files)
-    inspected = without_measured_objects(files, inspected_pairings(files))
+    measured = find_numbers_in_names(image_paths(files))
+    inspected = without_measured_objects(inspected_pairings(files), measured)
     examine = partial(examine_class_folders, files, versions=find_versions(inspected), lists=read_image_lists(files))
-    for candidate in _candidates(files, inspected, failures):
+    for candidate in _candidates(files, inspected, measured, failures):
         try:
             if (found := _try_candidate(files, candidate, ingest)) and (found := _examine(found, examine, failures)):
                 successful.append(found)
@@ -216,7 +223,17 @@ def _examine(
     return replace(found, question=doubt.question)
 
 
-def _candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
+def _candidates(
+    files: SourceFiles, inspected: Inspected, measured: NameReading | None, failures: list[str]
+) -> Iterator[FormatCandidate]:
+    """Yield all candidates.
+
+    Args:
+        files: files of the source by path.
+        inspected: pairings of images and targets.
+        measured: number in the names of the images, if they contain one.
+        failures: reasons against candidates; more are added.
+    """
     single: list[FormatCandidate] = []
     for path in files:
         try:
@@ -232,14 +249,19 @@ def _candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -
     yield from pairing_candidates(files, inspected, failures)
     masks = [pairing for pairing, found in inspected if is_readable(files, pairing, found) and found.format != "pairs"]
     yield from class_folder_candidates(files, masks, failures)
-    yield from _from_names(image_paths(files))
+    yield from _from_names(image_paths(files), measured)
 
 
-def _from_names(images: list[str]) -> Iterator[FormatCandidate]:
-    """Yield the candidate of labels in the names of the images, unless some of the images are masks or the like."""
+def _from_names(images: list[str], measured: NameReading | None) -> Iterator[FormatCandidate]:
+    """Yield the candidate of labels in the names of the images, unless some of the images are masks or the like.
+
+    Args:
+        images: paths of the images.
+        measured: number in their names, if they contain one.
+    """
     if has_role_words(images, DATA_FOLDERS - IMAGE_FOLDERS):
         return
-    found = find_numbers_in_names(images) or find_class_in_names(images)
+    found = measured or find_class_in_names(images)
     if found is not None:
         changes, reasons = {"name_regex": found.regex}, {"name_regex": found.reason}
         yield FormatCandidate("names", "", found.reason, changes, reasons, asks=(found.question,))

@@ -3,7 +3,6 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 
 from stages.importers.path_patterns import plain_key
 
@@ -19,7 +18,7 @@ Paths = dict[Key, list[str]]
 
 
 def frequent_patterns(
-    paths: Sequence[str], patterns: Callable[[PurePosixPath], Iterator[tuple[Pattern, Key]]], least: int
+    paths: Sequence[str], patterns: Callable[[str], Iterator[tuple[Pattern, Key]]], least: int
 ) -> dict[Pattern, Paths]:
     """Return the patterns with the most keys, at most `MAX_PATTERNS`, the most frequent first, with the paths by key.
 
@@ -33,7 +32,7 @@ def frequent_patterns(
     """
     found: dict[Pattern, list[tuple[Key, str]]] = defaultdict(list)
     for path in paths:
-        for pattern, key in patterns(PurePosixPath(path)):
+        for pattern, key in patterns(path):
             found[pattern].append((key, path))
     several = [pattern for pattern, matches in found.items() if len(matches) >= least]
     most = {(name.rpartition(".")[0], cut): 0 for name, cut in several}
@@ -53,10 +52,13 @@ def frequent_patterns(
 
 def _by_plain_key(matches: list[tuple[Key, str]]) -> Paths:
     """Return the paths by keys without leading zeros of numbers, unless 1 and 01 are different files."""
-    stored, plain = defaultdict(list), defaultdict(list)
+    stored: Paths = defaultdict(list)
+    plain: Paths = defaultdict(list)
     for key, path in matches:
         stored[key].append(path)
-        plain[plain_key(key) if any(text[:1] == "0" for text in key) else key].append(path)
+    if any(text[:1] == "0" and text.isdecimal() for key in stored for text in key):
+        for key, paths in stored.items():
+            plain[plain_key(key)] += paths
     return dict(plain if len(plain) == len(stored) else stored)
 
 
@@ -70,7 +72,7 @@ def may_share_keys(one: Collection[Key], other: Collection[Key], sample_of: Mapp
     """
     small, large = sorted((one, other), key=len)
     sample = sample_of[id(small)]
-    return sum(key in large for key in sample) >= MIN_SHARED * len(sample)
+    return sum(map(large.__contains__, sample)) >= MIN_SHARED * len(sample)
 
 
 def sample_keys(by_key: Mapping[Pattern, Collection[Key]]) -> dict[int, Sequence[Key]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from stages.core.path_parts import folders_of, name_of, parent_of, without_suffix
 from stages.core.plurals import list_names, quantity
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 from stages.importers.sample import SPLIT_WORDS
 
 MAX_LISTED = 3  # files that a message names
@@ -21,13 +22,15 @@ class ImageFinder:
         self._files_at: dict[str, list[str]] = {file: [file] for file in ordered}
         """Files by path, and images by path without suffix, as ids in tables are written."""
         for file in ordered:
-            if PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES and (bare := without_suffix(file)) not in known:
+            if is_image_path(file) and (bare := without_suffix(file)) not in known:
                 self._files_at.setdefault(bare, []).append(file)
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in self._files_at:
-            self._by_name[_fold(PurePosixPath(path).name)].append(path)
-        folders = {folder for file in ordered for folder in PurePosixPath(_fold(file)).parents}
-        self._folder_ends = {folder.parts[start:] for folder in folders for start in range(len(folder.parts))}
+            self._by_name[_fold(name_of(path))].append(path)
+        folders = {folders_of(_fold(f"{folder}/")) for folder in {*map(parent_of, ordered)} - {""}}
+        self._folder_ends = {
+            folder[start:end] for folder in folders for end in range(1, len(folder) + 1) for start in range(end)
+        }
 
     def find(self, written: str) -> str:
         """Return the only file whose path ends with the written path, or with an end of it, the longest first.
@@ -111,11 +114,6 @@ def _contradict(above: Iterable[str], left_out: set[str]) -> bool:
     """
     splits, others = ({SPLIT_WORDS[part] for part in parts if part in SPLIT_WORDS} for parts in (above, left_out))
     return not left_out.isdisjoint(above) or bool(splits and others and splits.isdisjoint(others))
-
-
-def without_suffix(file: str) -> str:
-    """Return a path without the suffix of the file."""
-    return str(PurePosixPath(file).with_suffix(""))
 
 
 def _fold(text: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from stages.core.path_parts import name_of, parent_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import TABLE_SUFFIXES, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import IMAGE_SUFFIXES, Unreadable, is_image_path
 from stages.importers import SEVERAL_FILES, select_inside
 from stages.importers.coco import FEWEST_GROUPS, are_classes_of_images, marks_most_as_crowd
 from stages.importers.coco_groups import propose_group_key
@@ -64,7 +65,7 @@ def candidates_of_file(files: SourceFiles, path: str) -> Iterator[FormatCandidat
 def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
     rows, decimal = read_table(read_label_file(files, path), path)
     part, _ = select_inside(files, path, Path())
-    images = [name for name in part if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    images = [name for name in part if is_image_path(name)]
     if runs := describe_run_lengths(rows):
         raise ValueError(runs)
     if headers := [str(name) for name in rows if PurePosixPath(str(name)).suffix.lower() in IMAGE_SUFFIXES]:
@@ -96,7 +97,7 @@ def _from_table(files: SourceFiles, path: str) -> Iterator[FormatCandidate]:
         return
     found, _ = ImageFinder(part).find_all(written)
     paths = [found.get(cell, cell) for cell in written]
-    listed = {*paths, path, PurePosixPath(path).name}
+    listed = {*paths, path, name_of(path)}
     if others := [name for name in part if name not in listed]:
         shared = os.path.commonpath([str(PurePosixPath(p).parent) for p in paths]) if paths else ""
         ending = {PurePosixPath(p).suffix for p in paths}
@@ -156,19 +157,17 @@ def _names_of_points(files: SourceFiles, path: str) -> tuple[str, ...]:
 def annotation_folder_candidates(files: SourceFiles) -> Iterator[FormatCandidate]:
     """Yield a candidate for each folder that contains annotation files of Pascal VOC or YOLO, and for those above."""
     texts = find_label_files(files).labels
-    beside = {
-        str(PurePosixPath(path).parent)
-        for path, text in texts.items()
-        if path.rpartition("/")[0] == text.rpartition("/")[0]
-    }
+    beside = {parent_of(path) for path, text in texts.items() if parent_of(path) == parent_of(text)}
     for format_, places, reason in (
         ("voc", _above(files, ("annotations", "annotation"), ".xml"), "a folder of annotations contains XML files"),
         ("voc", _above_pairs(files), "XML files of Pascal VOC have the names of images"),
         ("yolo", _above(files, ("labels",), ".txt"), "a folder labels contains text files"),
-        ("yolo", {place.removeprefix(".") for place in beside}, "text files have the names of the images beside them"),
+        ("yolo", beside, "text files have the names of the images beside them"),
     ):
         above = {os.path.commonpath(places)} if places and "" not in places else set()
-        above |= {str(parent).removeprefix(".") for place in places for parent in PurePosixPath(place).parents}
+        above |= {
+            "/".join(parts[:end]) for parts in (place.split("/") for place in places) for end in range(len(parts))
+        }
         for inside in sorted(places | above):
             changes, reasons = _for_unlabelled(files, inside) if format_ == "yolo" else ({}, {})
             yield FormatCandidate(format_, inside, reason, changes, reasons)
@@ -176,7 +175,7 @@ def annotation_folder_candidates(files: SourceFiles) -> Iterator[FormatCandidate
 
 def _above(files: SourceFiles, folders: tuple[str, ...], ending: str) -> set[str]:
     """Return the folders that contain a folder of one of these names, in any case, with a file of this ending."""
-    parts = [PurePosixPath(path).parts for path in files if path.lower().endswith(ending)]
+    parts = [path.split("/") for path in files if path.lower().endswith(ending)]
     places = ((names, i) for names in parts for i, name in enumerate(names[:-1]) if name.lower() in folders)
     return {"/".join(names[:i]) for names, i in places}
 
@@ -187,7 +186,7 @@ def _above_pairs(files: SourceFiles) -> set[str]:
         pairs = find_pairs(files)
     except Unreadable:  # named by the importer of another candidate, or as a file that is not read
         return set()
-    parents = ({str(PurePosixPath(path).parent).removeprefix(".") for path in pair} for pair in pairs)
+    parents = ({parent_of(path) for path in pair} for pair in pairs)
     return {os.path.commonpath(both) if "" not in both else "" for both in parents}
 
 

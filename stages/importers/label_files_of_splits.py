@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from stages.core.errors import UserError
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.path_patterns import compile_pattern
 from stages.importers.sample import SPLIT_WORDS
 
@@ -68,6 +68,6 @@ def files_of_split(files: SourceFiles, name: str) -> list[str]:
         [path for path in files if path.startswith(folder)] if folder else [],
         [path for path in files if split_in_name(path.rpartition("/")[0]) == split],
     ):
-        if any(PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES for path in chosen):
+        if any(is_image_path(path) for path in chosen):
             return chosen
     return list(files)

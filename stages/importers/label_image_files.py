@@ -2,14 +2,13 @@
 
 import re
 from functools import cache
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image, open_with_pillow
+from stages.images.decode import Unreadable, decode_image, is_image_path, open_with_pillow
 from stages.images.label_images import decode_label_image
 from stages.importers.label_regions import is_label_image
 
@@ -40,7 +39,7 @@ class LabelImageFiles:
         """Return all files of those folders and forms of name of which the opened files are masks, and none is not."""
         alike: dict[tuple[str, str], list[str]] = {}
         for path in self._files:
-            if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
+            if is_image_path(path):
                 alike.setdefault(_form(path), []).append(path)
         masks = [paths for paths in alike.values() if self._are_masks(paths)]
         return frozenset(path for paths in masks for path in paths)

@@ -33,6 +33,11 @@ class MaskFiles:
         """Add masks; all must be added before the first is decoded."""
         self._paths.extend(paths)
 
+    @property
+    def has_palettes(self) -> bool:
+        """Return whether a decoded mask has a palette."""
+        return "_colours" in self.__dict__
+
     def decode(self, path: str, size: Size | None) -> Array:
         """Decode a mask in a child process and return its values [height, width].
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
+from stages.core.path_parts import name_of, parent_of, stem_of, suffix_of
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.folder_names import name_parts
 from stages.importers.label_image_files import LabelImageFiles
 from stages.importers.path_patterns import compile_pattern
@@ -18,10 +18,10 @@ def find_unpaired_masks(files: SourceFiles, paired: frozenset[str]) -> frozenset
         files: files of the source by path.
         paired: masks that a pattern pairs with images.
     """
-    images = {path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES} - paired
+    images = {path for path in files if is_image_path(path)} - paired
     masks = LabelImageFiles({path: files[path] for path in images}).find()
-    stems = {PurePosixPath(path).stem for path in images - masks}
-    return frozenset(path for path in masks if not stems.isdisjoint(name_parts(PurePosixPath(path).stem)))
+    stems = {stem_of(path) for path in images - masks}
+    return frozenset(path for path in masks if not stems.isdisjoint(name_parts(stem_of(path))))
 
 
 def pattern_of_masks(masks: Iterable[str], images: Iterable[str]) -> str:
@@ -41,10 +41,10 @@ def pattern_of_masks(masks: Iterable[str], images: Iterable[str]) -> str:
 
 
 def _patterns(masks: list[str]) -> Iterator[str]:
-    folders = {PurePosixPath(path).parent.name for path in masks} - {""}
+    folders = {name_of(parent_of(path)) for path in masks} - {""}
     if len(folders) == 1:
         yield from (f"{before}{folder}/*" for folder in folders for before in ("**/", "**", ""))
-    words = (set(re.findall(r"[A-Za-z]+", PurePosixPath(path).stem)) for path in masks)
+    words = (set(re.findall(r"[A-Za-z]+", stem_of(path))) for path in masks)
     yield from (f"**{word}*" for word in sorted(set.intersection(*words), key=lambda word: (-len(word), word)))
-    suffixes = {PurePosixPath(path).suffix for path in masks}
+    suffixes = {suffix_of(path) for path in masks}
     yield from (f"**{suffix}" for suffix in suffixes if len(suffixes) == 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from stages.core.path_parts import stem_of
 from stages.core.plurals import list_names, quantity
 
 FEWEST_IMAGES = 10
@@ -74,17 +75,14 @@ def _numbers(paths: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
         return
     number = r"\d+(?:\.\d+)?"
     forms: dict[str, str] = {}
+    stems = "\n".join(map(stem_of, paths))  # one search in all names, which no match crosses
+    after = {word.lower() for word in re.findall(r"(?i)(?<![a-z\d.])\d+(?:\.\d+)?[ _-]?([a-z]+)(?!\d)", stems)}
+    before = map(str.lower, re.findall(r"(?i)(?<![a-z])([a-z]+)[ _=-]?\d", stems))
     for name, units in QUANTITIES.items():
-        written = Counter(
-            unit[1].lower()
-            for path in paths
-            for unit in re.finditer(rf"(?i)(?<![a-z\d.])\d+(?:\.\d+)?[ _-]?({units})(?![a-z\d])", _stem(path))
-        )
+        written = {unit for unit in after if re.fullmatch(f"(?i)(?:{units})", unit)}
         if len(written) == 1:  # numbers of different units cannot be compared
             forms[name] = rf"(?i)(?<![a-z\d.])(?P<{name}>{number})[ _-]?(?:{next(iter(written))})(?![a-z\d])[^/]*$"
-    words = Counter(
-        word.lower() for path in paths for word in re.findall(rf"(?i)(?<![a-z])({MEASURED})[ _=-]?\d", _stem(path))
-    )
+    words = dict.fromkeys(filter(frozenset(MEASURED.split("|")).__contains__, before))
     forms |= {word: rf"(?i)(?<![a-z]){word}[ _=-]?(?P<{word}>{number})[^/]*$" for word in words}
     for name, regex in forms.items():
         values = [match[name] for path in paths if (match := re.search(regex, path))]
@@ -140,7 +138,7 @@ def describe_fields(paths: Sequence[str]) -> str:
     >>> describe_fields([f"{20 + n % 9}_{n % 2}_{n:07}.jpg" for n in range(40)])[:81]
     'the names of the files contain fields that may be labels (20_0_0000000.jpg): fiel'
     """
-    rows = [re.split(r"[_ -]+", _stem(path)) for path in paths]
+    rows = [re.split(r"[_ -]+", stem_of(path)) for path in paths]
     width, count = Counter(map(len, rows)).most_common(1)[0] if rows else (0, 0)
     rows = [row for row in rows if len(row) == width]
     if len(paths) < FEWEST_IMAGES or count < MIN_MATCHING * len(paths):
@@ -167,7 +165,3 @@ def _sorted(values: Iterable[str]) -> list[str]:
     """Return texts in the order of their first number, if all have one."""
     numbers = {text: re.search(r"\d+", text) for text in values}
     return sorted(numbers, key=lambda text: (int(number[0]) if (number := numbers[text]) else -1, text))
-
-
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem

@@ -2,13 +2,12 @@
 
 import math
 import re
-from pathlib import PurePosixPath
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
 from stages.dataset.annotations import Annotation
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation
 
 LABEL, GROUP, SPLIT, ORIGIN = "label", "group", "split", "origin"
@@ -31,7 +30,7 @@ def import_names(files: SourceFiles, name: str, ingest: Ingest, has_split: bool)
     pattern = re.compile(ingest.name_regex)
     samples, rejected, unmatched = [], [], []
     for path, read in files.items():
-        if PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+        if not is_image_path(path):
             rejected.append(Rejection(path, "is not an image", is_unused=True))
             continue
         found = pattern.search(path)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from pathlib import PurePosixPath
 from typing import Any
 
+from stages.core.path_parts import parent_of, stem_of
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
 from stages.importers.filename_matching import (
@@ -12,9 +12,9 @@ from stages.importers.filename_matching import (
     TargetInspection,
     marks_unknown,
 )
-from stages.importers.format_candidate import FormatCandidate, image_paths
+from stages.importers.format_candidate import FormatCandidate
 from stages.importers.label_image_files import read_values
-from stages.importers.name_fields import find_numbers_in_names
+from stages.importers.name_fields import NameReading
 from stages.importers.side_by_side import (
     Inspected,
     explain_names,
@@ -78,9 +78,9 @@ def pairing_candidates(files: SourceFiles, inspected: Inspected, failures: list[
     failures[:0] = refused.values()
 
 
-def without_measured_objects(files: SourceFiles, inspected: Inspected) -> Inspected:
+def without_measured_objects(inspected: Inspected, measured: NameReading | None) -> Inspected:
     """Return the pairings, of which none are image pairs if a measured number in the names makes them one object."""
-    if not (measured := find_numbers_in_names(image_paths(files))):
+    if measured is None:
         return inspected
     views = TargetInspection("", f"{measured.reason}, so that these are several images of one object", {})
     return [(pairing, views if found.format == "pairs" else found) for pairing, found in inspected]
@@ -118,12 +118,12 @@ def _as_target(pairing: FilePairing) -> Target:
 
 def _target_of_another_image(pairing: FilePairing, files: SourceFiles) -> str:
     """Return a target file that has the name of another image beside its image, as masks of slices have; else ''."""
-    image_folder = {PurePosixPath(target).parent: PurePosixPath(image).parent for image, target in pairing.files}
+    image_folder = {parent_of(target): parent_of(image) for image, target in pairing.files}
     used = {*pairing.named, *(image for image, _ in pairing.files)}
-    others = {(PurePosixPath(path).parent, PurePosixPath(path).stem) for path in files if path not in used}
-    apart = (path for path in sorted(pairing.named) if image_folder.get(parent := PurePosixPath(path).parent) != parent)
+    others = {(parent_of(path), stem_of(path)) for path in files if path not in used}
+    apart = (path for path in sorted(pairing.named) if image_folder.get(parent := parent_of(path)) != parent)
     return next(
-        (path for path in apart if (image_folder.get(PurePosixPath(path).parent), PurePosixPath(path).stem) in others),
+        (path for path in apart if (image_folder.get(parent_of(path)), stem_of(path)) in others),
         "",
     )
 

@@ -3,13 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 import numpy as np
 
+from stages.core.path_parts import folders_of, stem_of, suffix_of
 from stages.core.plurals import quantity
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, decode_image
+from stages.images.decode import Unreadable, decode_image, is_image_path
 from stages.importers.pair_evidence import SCENE, measure_likeness, words_of
 from stages.importers.path_patterns import compile_pattern
 
@@ -29,7 +29,7 @@ def find_redundant_files(files: SourceFiles) -> dict[str, str]:
     Args:
         files: files of the source by path.
     """
-    images = [path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in files if is_image_path(path)]
     found = _copied_folders(files, images)
     rest = [path for path in images if not any(path.startswith(f"{folder}/") for folder in found)]
     patterns = {f"{folder}/**": reason for folder, reason in found.items()}
@@ -66,7 +66,9 @@ def _copied_folders(files: SourceFiles, images: list[str]) -> dict[str, str]:
 def _folders(paths: Iterable[str]) -> set[str]:
     """Return all folders that contain files, directly or in folders below them; not the source itself."""
     direct = {path.rpartition("/")[0] for path in paths}
-    return {str(folder) for one in direct for folder in (PurePosixPath(one), *PurePosixPath(one).parents)} - {"."}
+    return {
+        "/".join(parts[:end]) for parts in (one.split("/") for one in direct) for end in range(1, len(parts) + 1)
+    } - {""}
 
 
 def _are_equal(files: SourceFiles, names: list[str], folder: str, original: str) -> bool:
@@ -91,7 +93,7 @@ def _thumbnails(files: SourceFiles, images: list[str]) -> dict[str, str]:
         return {}
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in images:
-        by_stem[PurePosixPath(path).stem].append(path)
+        by_stem[stem_of(path)].append(path)
     original_of: dict[str, dict[str, str]] = defaultdict(dict)
     for path in named:
         pattern, stem = _thumbnail_pattern(path)
@@ -117,8 +119,8 @@ def _thumbnail_pattern(path: str) -> tuple[str, str]:
     """
     if not _is_plain(path):
         return "", ""
-    *folders, name = PurePosixPath(path).parts
-    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    *folders, name = path.split("/")
+    stem, suffix = stem_of(name), suffix_of(name)
     parts = re.split(r"([_\-. ]+)", stem)
     bare = stem
     if len(parts) > 2 and parts[-1].lower() in THUMBNAIL_WORDS:
@@ -135,7 +137,7 @@ def _thumbnail_pattern(path: str) -> tuple[str, str]:
 
 
 def _shared_folders(one: str, other: str) -> tuple[int, int]:
-    folders, others = PurePosixPath(one).parts[:-1], PurePosixPath(other).parts[:-1]
+    folders, others = folders_of(one), folders_of(other)
     return len(set(folders) & set(others)), -len(folders)
 
 
@@ -156,6 +158,6 @@ def _overviews(images: list[str]) -> dict[str, str]:
     folders = {path.rpartition("/")[0] for path in images}
     above = {"", *_folders(folders)}  # as `_folders` takes its arguments for files
     stray = [path for path in images if path.rpartition("/")[0] in above] if folders != {""} else []
-    named = [path for path in stray if OVERVIEW_WORDS.intersection(words_of(PurePosixPath(path).stem))]
+    named = [path for path in stray if OVERVIEW_WORDS.intersection(words_of(stem_of(path)))]
     reason = "by its name, it shows the data set, and it lies above the folders of images"
     return {path: reason for path in named if _is_plain(path)} if len(stray) <= MOST_STRAY else {}

@@ -7,7 +7,6 @@ import warnings
 from collections import defaultdict
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,10 @@ import pandas as pd
 
 from stages.config.schema_data import Columns, Ingest
 from stages.core.errors import UserError, did_you_mean
+from stages.core.path_parts import folders_of
 from stages.dataset.annotations import Annotation
 from stages.images.archives import TABLE_SUFFIXES, Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
+from stages.images.decode import is_image_path
 from stages.importers.csv_text import decimal_sign, decode_csv, find_separator, parse_number
 from stages.importers.image_paths import ImageFinder
 from stages.importers.path_patterns import compile_pattern
@@ -97,9 +97,10 @@ def _expand_folders(table: Table, columns: Columns, files: SourceFiles) -> tuple
     """
     below: dict[str, list[str]] = defaultdict(list)
     for path in files:
-        if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES:
-            for parent in PurePosixPath(path).parents[:-1]:
-                below[str(parent)].append(path)
+        if is_image_path(path):
+            folders = folders_of(path)
+            for depth in range(1, len(folders) + 1):
+                below["/".join(folders[:depth])].append(path)
     start = f"{columns.folder.strip('/')}/".removeprefix("/")
     paths, folder_of = list[list[str]](), dict[str, str]()
     for cell in table.rows[columns.path]:

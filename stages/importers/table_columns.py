@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from stages.core.path_parts import name_of, parent_of, without_suffix
 from stages.core.plurals import list_names, quantity
 from stages.images.decode import IMAGE_SUFFIXES
-from stages.importers.image_paths import ImageFinder, without_suffix
+from stages.importers.image_paths import ImageFinder
 from stages.importers.label_columns import DESCRIPTIONS, ColumnFacts, LabelColumns, inspect_column, rank_label_columns
 from stages.importers.sample import SPLIT_WORDS
 
@@ -42,7 +43,7 @@ def find_folder_column(rows: pd.DataFrame, images: Iterable[str]) -> tuple[str, 
     At least half of the rows, and half of the images, belong together, and some folder contains several images.
     """
     images, seen = list(images), rows.head(MAX_ROWS)
-    folders = Counter(str(PurePosixPath(image).parent) for image in images)
+    folders = Counter(parent_of(image) or "." for image in images)
     best = max(_count_paths(seen, list(folders)), default=(0, "", ""), key=lambda candidate: candidate[0])
     _, column, base = best
     if best[0] < max(MIN_FOLDERS, len(seen) / 2) or seen[column].duplicated().any():
@@ -102,7 +103,7 @@ def _count_paths(rows: pd.DataFrame, images: list[str]) -> Iterator[tuple[int, s
     """Yield the number of rows that contain a path of an image, by column and base folder."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        by_name[PurePosixPath(image).name].append(image)
+        by_name[name_of(image)].append(image)
     for column in rows.columns:
         folders: Counter[str] = Counter()
         for cell in rows[column]:

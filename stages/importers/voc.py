@@ -3,14 +3,14 @@
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.path_parts import stem_of, without_suffix
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 from stages.images.polygons import is_coordinate
 from stages.importers.sample import (
     SPLIT_WORDS,
@@ -41,9 +41,9 @@ def import_voc(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) -
         UserError: two images match the same annotation file, or a list of a split is not valid UTF-8 or shares an image
             with another list.
     """
-    paths = [p for p in files if PurePosixPath(p).suffix.lower() in IMAGE_SUFFIXES]
+    paths = [p for p in files if is_image_path(p)]
     paths = [p for p in paths if IMAGES.search(p)] or paths  # other folders contain label images of the same names
-    long = len({PurePosixPath(p).stem for p in paths}) < len(paths)
+    long = len({stem_of(p) for p in paths}) < len(paths)
     images: dict[str, str] = {}
     for path in paths:
         key = _key(path, long)
@@ -73,10 +73,10 @@ def find_pairs(files: SourceFiles) -> list[tuple[str, str]]:
 
     Without such files of Pascal VOC, the list is empty.
     """
-    images = {PurePosixPath(path).stem: path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
+    images = {stem_of(path): path for path in files if is_image_path(path)}
     texts = [path for path in files if path.lower().endswith(".xml")]
-    beside = {str(PurePosixPath(path).with_suffix("")): path for path in images.values()}
-    pairs = [(beside.get(text[:-4], images.get(PurePosixPath(text).stem, "")), text) for text in texts]
+    beside = {without_suffix(path): path for path in images.values()}
+    pairs = [(beside.get(text[:-4], images.get(stem_of(text), "")), text) for text in texts]
     pairs = [(image, text) for image, text in pairs if image]
     return pairs if pairs and re.search(rb"<annotation[\s>]", read_label_file(files, pairs[0][1])) else []
 
@@ -86,7 +86,7 @@ def _key(path: str, long: bool) -> str:
 
     The key is the stem of the file or, if names recur in other folders, the path without the folders of either kind.
     """
-    return str(PurePosixPath(FOLDER.sub("", path)).with_suffix("")) if long else PurePosixPath(path).stem
+    return without_suffix(FOLDER.sub("", path)) if long else stem_of(path)
 
 
 def _splits(files: SourceFiles, long: bool) -> dict[str, str]:

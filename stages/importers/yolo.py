@@ -5,7 +5,6 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
+from stages.core.path_parts import name_of, parent_of, stem_of, suffix_of, without_suffix
 from stages.core.plurals import list_names, quantity
 from stages.dataset.annotations import Annotation, ObjectAnnotation, annotate_mask
 from stages.images.archives import Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable, is_image_path
 from stages.images.polygons import rasterize_polygons
 from stages.importers.image_paths import ImageFinder
 from stages.importers.sample import (
@@ -108,25 +108,25 @@ def import_yolo(files: SourceFiles, name: str, ingest: Ingest, has_split: bool) 
 def find_label_files(files: SourceFiles) -> YoloFiles:
     """Find the label file of each image: below `labels` for an image below `images`, or in the same folder."""
     labels, unlabelled = {}, {}
-    for path in (path for path in files if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES):
-        sibling = str(PurePosixPath(path).with_suffix(".txt"))
+    for path in (path for path in files if is_image_path(path)):
+        sibling = f"{without_suffix(path)}.txt"
         apart = re.sub(r"(^|/)images/", r"\1labels/", sibling, count=1)
         if apart in files or sibling in files:
             labels[path] = apart if apart in files else sibling
         else:
             unlabelled[path] = apart
-    folders = {PurePosixPath(path).parent for path in labels}  # other folders may contain anything
+    folders = {parent_of(path) for path in labels}  # other folders may contain anything
     if not all(re.search(r"(^|/)images/", path) for path in labels):
-        unlabelled = {path: text for path, text in unlabelled.items() if PurePosixPath(path).parent in folders}
+        unlabelled = {path: text for path, text in unlabelled.items() if parent_of(path) in folders}
     elif labels:
         unlabelled = {path: text for path, text in unlabelled.items() if re.search(r"(^|/)images/", path)}
-    folders |= {PurePosixPath(path).parent for path in labels.values()}
+    folders |= {parent_of(path) for path in labels.values()}
     orphans = (
         path
         for path in files
         if path.lower().endswith(".txt")
-        and (PurePosixPath(path).parent in folders or re.search(r"(^|/)labels/", path))
-        and PurePosixPath(path).stem.lower() not in OTHER_TEXTS
+        and (parent_of(path) in folders or re.search(r"(^|/)labels/", path))
+        and stem_of(path).lower() not in OTHER_TEXTS
     )
     used = set(labels.values())
     return YoloFiles(labels, unlabelled, tuple(path for path in orphans if path not in used))
@@ -139,7 +139,7 @@ def _listed_splits(files: SourceFiles, labels: set[str], has_split: bool) -> dic
     """
     finder, splits = ImageFinder(files), dict[str, str]()
     for path in sorted(files):
-        split = SPLIT_WORDS.get(PurePosixPath(path).stem.lower())
+        split = SPLIT_WORDS.get(stem_of(path).lower())
         if split is None or path in labels or not path.lower().endswith(".txt"):
             continue
         lines = (line.strip() for line in read_text(files, path).splitlines())
@@ -152,18 +152,17 @@ def _listed_splits(files: SourceFiles, labels: set[str], has_split: bool) -> dic
 
 def names_classes(path: str) -> bool:
     """Return whether a file may contain the names of the classes."""
-    file = PurePosixPath(path)
-    return file.name in (*CLASS_LISTS, NOTES) or file.suffix.lower() in (".names", ".yaml", ".yml")
+    return name_of(path) in (*CLASS_LISTS, NOTES) or suffix_of(path).lower() in (".names", ".yaml", ".yml")
 
 
 def _read_classes(files: SourceFiles) -> YoloClasses:
     """Read the class names; all files that contain them must agree."""
     known: dict[str, YoloClasses] = {}
     for path in filter(names_classes, sorted(files)):
-        if PurePosixPath(path).suffix.lower() in (".yaml", ".yml"):
+        if suffix_of(path).lower() in (".yaml", ".yml"):
             if (classes := _from_yaml(read_label_file(files, path), path)) is not None:
                 known[path] = classes
-        elif PurePosixPath(path).name == NOTES:
+        elif name_of(path) == NOTES:
             known[path] = YoloClasses(_from_notes(read_text(files, path), path))
         else:
             lines = (line.strip() for line in read_text(files, path).splitlines())
@@ -191,7 +190,7 @@ def _from_notes(text: str, path: str) -> dict[int, str]:
 
 def _from_yaml(data: bytes, path: str) -> YoloClasses | None:
     """Return the classes of a YAML file; None if it has none and is not named as their usual file."""
-    if PurePosixPath(path).stem not in ("data", "dataset") and not re.search(rb"(?m)^names\s*:", data):
+    if stem_of(path) not in ("data", "dataset") and not re.search(rb"(?m)^names\s*:", data):
         return None
     try:
         content: Any = YAML(typ="safe", pure=True).load(io.BytesIO(data))

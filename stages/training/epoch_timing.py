@@ -25,7 +25,8 @@ from stages.training.training_progress import EpochMetrics
 
 MIN_SECONDS = 4.0  # duration of a first epoch that is long enough for an estimate
 MAX_BATCHES = 16
-MAX_PIXELS = 2**18  # working pixels of a timed batch, of at least two images: a U-Net uses 0.7 GiB for them
+MAX_PIXELS = 2**17  # working pixels of a timed batch, of at least two images
+MAX_SIDE = 256  # working pixels: side of the images of a timed batch
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def estimate_epoch(
 ) -> EpochEstimate:
     """Time an epoch on a few images and extrapolate to all.
 
-    The batches have at most `MAX_PIXELS`, so that the memory does not depend on the proposed batch size.
+    The batches have at most `MAX_PIXELS`, and their images at most `MAX_SIDE`, so that the memory depends neither on
+    the proposed batch size nor on the working size. The duration is in proportion to the number of pixels.
 
     Args:
         samples: images, which are repeated where more are needed.
@@ -87,6 +89,9 @@ def estimate_epoch(
         ValueError: see `write_dry_run_data`.
     """
     spec = _spec(samples, annotations, params)
+    scale = max(1.0, spec.size / MAX_SIDE) ** 2
+    if scale > 1:
+        spec = replace(spec, size=MAX_SIDE)
     batch_size = min(params.train.batch_size, max(2, MAX_PIXELS // spec.size**2))
     planned_steps = math.ceil(training / params.train.batch_size) * params.train.epochs
     run = _Run(batch_size, batch_size, 1, validation / training, planned_steps)
@@ -99,8 +104,8 @@ def estimate_epoch(
         f"{quantity(epoch.images, 'working image')} in batches of {batch_size}, with "
         f"{quantity(epoch.val_images, 'validation image')}, took "
         f"{epoch.seconds:.2g} s on {conditions}"
-    )
-    return EpochEstimate(seconds * training / epoch.images, measurement)
+    ) + (f"; at size {MAX_SIDE}, with 1/{scale:.3g} of the pixels" if scale > 1 else "")
+    return EpochEstimate(scale * seconds * training / epoch.images, measurement)
 
 
 def _corrected_for_load(epoch: _MeasuredEpoch) -> tuple[float, str]:

@@ -5,9 +5,9 @@ import io
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -488,20 +488,27 @@ def test_proposed_training_is_timed(
     assert load(workspace / "params.proposed.yaml").train.epochs < 60, "the time budget limits the epochs"
 
 
-def test_the_pixels_of_timed_batches_do_not_depend_on_the_proposed_batch_size(
-    params: Params, monkeypatch: pytest.MonkeyPatch
+@dataclass(frozen=True)
+class Sized:
+    size: int
+
+
+@pytest.mark.parametrize(("size", "times"), [(256, 1), (512, 4), (1024, 16)])
+def test_the_pixels_of_timed_batches_depend_neither_on_the_proposed_batch_size_nor_on_the_working_size(
+    size: int, times: int, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
 
-    def measure(samples: Any, spec: Any, params: Params, run: Any) -> Any:
+    def measure(samples: Any, spec: Sized, params: Params, run: Any) -> Any:
+        assert spec.size == 256
         runs.append(run)
         return epoch_timing._MeasuredEpoch(1.0, 1.0, run.images, 1, "cuda")
 
-    monkeypatch.setattr(epoch_timing, "_spec", lambda *arguments: SimpleNamespace(size=256))
+    monkeypatch.setattr(epoch_timing, "_spec", lambda *arguments: Sized(size))
     monkeypatch.setattr(epoch_timing, "_measure", measure)
     large = params.model_copy(update={"train": params.train.model_copy(update={"batch_size": 32})})
     estimate = epoch_timing.estimate_epoch([], [], large, training=320, validation=64)
-    assert {run.batch_size for run in runs} == {4} and estimate.seconds == 320 / runs[-1].images
+    assert {run.batch_size for run in runs} == {2} and estimate.seconds == times * 320 / runs[-1].images
 
 
 def test_empty_folder_and_file_give_different_errors(workspace: Path) -> None:
