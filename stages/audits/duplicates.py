@@ -133,8 +133,8 @@ def _near(found: list[pd.DataFrame], data: AuditData, total: int) -> list[Findin
     across = [near for near in found if near["group"].nunique() > 1]
     pairs = copies.pairs
     changed = pairs[~pairs["same"] & pairs["first"].isin({path for near in found for path in near["path"]})]
-    kinds = {kind: int(changed[kind].sum()) for kind in CHANGES}
-    counts = ", ".join(quantity(count, f"{kind} pair") for kind, count in kinds.items() if count)
+    pairs_by_change = {kind: int(changed[kind].sum()) for kind in CHANGES}
+    counts = ", ".join(quantity(count, f"{kind} pair") for kind, count in pairs_by_change.items() if count)
     message = (
         f"{quantity(sum(map(len, found)), 'image')} in {quantity(len(found), 'set')} are more similar to one another "
         f"than distinct images of this data set are{f' ({counts})' if counts else ''}. They may be edited copies, or "
