@@ -138,7 +138,7 @@ def _exposed(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[],
     return lambda: as_image(scene * (1 - strength * next(turn) / VIEWS) + rng.normal(0, 2, scene.shape))
 
 
-def _burst(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
+def _in_quick_succession(subject: int, kind: int, strength: float, rng: Rng) -> Callable[[], Array]:
     scene = photo(rng, kind)
     return lambda: as_image(_moved(scene, strength, rng) + rng.normal(0, 3, scene.shape))
 
@@ -308,7 +308,9 @@ STRUCTURES: dict[str, LeakStructure] = {
     "exposure brackets of named objects, loss of light": LeakStructure(
         _views(_exposed, lambda subject, number, rng: f"e{number}_obj{subject:03d}"), (0.5, 0.9), ("darkened",)
     ),
-    "bursts, pixels": LeakStructure(_views(_burst, _random_name), (0, 1, 3), ("photographed",)),
+    "quick succession, pixels of movement": LeakStructure(
+        _views(_in_quick_succession, _random_name), (0, 1, 3), ("photographed",)
+    ),
     "one background, loss of light": LeakStructure(
         _views(_same_background, _random_name), (0.1, 0.5), ("photographed",)
     ),

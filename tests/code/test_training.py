@@ -19,6 +19,7 @@ from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.networks import NetworkConfig, build
 from stages.tasks import TASKS
+from stages.training import throughput_autotune
 from stages.training.auto_params import resolve_auto
 from stages.training.devices import single_process_fabric
 from stages.training.ema import WeightAverage
@@ -386,6 +387,15 @@ def test_mixed_precision_does_not_round_the_network_input() -> None:
     model(torch.full((1, 1, 4, 4), grey))
     assert float(inputs[0][0, 0, 0, 0]) == pytest.approx(grey, rel=1e-7)
     assert outputs[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("unit", "timed"), [("AVX2", ["32-true"]), ("AVX512", ["32-true", "bf16-mixed"])])
+def test_bf16_is_timed_only_on_processors_that_do_not_emulate_it(
+    unit: str, timed: list[str], make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: unit)
+    candidates = throughput_autotune._candidates(make_plan(precision="auto"))
+    assert [precision for precision, _, _ in candidates] == timed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device that must be missing")
