@@ -1,4 +1,4 @@
-"""Which leaks do configure and the audits find? `python -m benchmarks.leaks.find_leaks`, or `make bench-leaks`.
+"""Score which leaks configure and the audits find: `python -m benchmarks.leaks.find_leaks`, or `make bench-leaks`.
 
 Each structure of `leak_structures` is written as a folder, for which `configure --quick` proposes params. The folder is
 ingested with these params and audited. A leak is

@@ -19,7 +19,13 @@ Change = Callable[[Array, float, Rng], Array]
 
 
 def clouds(rng: Rng, height: int = SIZE, width: int = SIZE) -> Array:
-    """Return a texture of several scales and colours, 0 to 255, float."""
+    """Return a texture of several scales and colours, 0 to 255, float.
+
+    Args:
+        rng: random generator.
+        height: height in pixels.
+        width: width in pixels.
+    """
     layers = [s * gaussian_filter(rng.normal(size=(height, width, 3)), (s, s, 0.7)) for s in (1, 2, 4, 8)]
     total = np.sum(layers, axis=0)
     return np.asarray(np.clip(128 + 45 * total / total.std(), 0, 255))
