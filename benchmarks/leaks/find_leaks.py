@@ -168,17 +168,25 @@ def share_apart(case: LeakCase, rows: pd.DataFrame) -> float:
 
 
 def summarize(cases: list[dict[str, Any]]) -> str:
-    """Return a Markdown table: number of folders by structure, strength and outcome, and totals of the leaks."""
-    shown = [name for name in OUTCOMES if any(case["outcome"] == name for case in cases)]
-    lines = [f"| structure | strength | {' | '.join(shown)} |", f"| {' | '.join(['---'] * (2 + len(shown)))} |"]
-    by_row: dict[tuple[str, float], Counter[str]] = {}
-    for case in cases:
-        by_row.setdefault((case["structure"], case["strength"]), Counter())[case["outcome"]] += 1
-    for (structure, strength), counts in by_row.items():
-        lines.append(f"| {structure} | {strength:g} | {' | '.join(str(counts[name] or '') for name in shown)} |")
-    total = Counter(case["outcome"] for case in cases if case["structure"] != CONTROL)
-    lines.append(f"| **all leaks** | | {' | '.join(f'**{total[name]}**' for name in shown)} |")
+    """Return a Markdown table with the number of folders by structure and outcome, and the totals of the leaks."""
+    lines = [
+        "| structure, unit of the strength | strengths | folders | found | kept together | neither, at strength |",
+        "|---|---|---:|---:|---:|---|",
+    ]
+    for name in dict.fromkeys(case["structure"] for case in cases):
+        own = [case for case in cases if case["structure"] == name]
+        strengths = ", ".join(f"{strength:g}" for strength in dict.fromkeys(case["strength"] for case in own))
+        lines.append(_line(name, strengths, own))
+    lines.append(_line("**all leaks**", "", [case for case in cases if case["structure"] != CONTROL]))
     return "\n".join(lines)
+
+
+def _line(name: str, strengths: str, cases: list[dict[str, Any]]) -> str:
+    """Return a line of the table; the last column lists each outcome other than found and kept together."""
+    counts = Counter(case["outcome"] for case in cases)
+    others = Counter((case["outcome"], case["strength"]) for case in cases if case["outcome"] not in OUTCOMES[:2])
+    neither = ", ".join(f"{number} {outcome} at {strength:g}" for (outcome, strength), number in others.items())
+    return f"| {name} | {strengths} | {len(cases)} | {counts['found']} | {counts['kept together']} | {neither} |"
 
 
 if __name__ == "__main__":

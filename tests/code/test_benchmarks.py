@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -28,6 +29,8 @@ from benchmarks.inference import (
     peak_flops,
     variant_acceptance,
 )
+from benchmarks.leaks import find_leaks
+from benchmarks.leaks.leak_structures import LeakCase, LeakStructure
 from benchmarks.pipeline import configure_cost, dataset_scaling
 from benchmarks.pipeline.dataset_scaling import photo_like
 from benchmarks.result_pages import replace_block
@@ -35,6 +38,7 @@ from benchmarks.serving import compare_serving, fuzz_server
 from benchmarks.serving.serving_tables import CLIENTS
 from benchmarks.training import compare_training, detector_normalization, training_defaults, training_step_speed
 from stages.audits import AUDITS
+from stages.core.findings import Finding
 from tests.conftest import ROOT
 from tests.shipped import colour_model
 
@@ -288,6 +292,36 @@ def test_the_cost_of_configure_is_measured_with_and_without_quick(tmp_path: Path
 def test_the_table_of_costs_leaves_out_what_was_not_measured() -> None:
     run = {"folder": "many", "files": 60_000, "quick": {"cpu_seconds": 12.0, "mib": 300, "status": 0}}
     assert configure_cost.table([run]).splitlines()[-1] == "| many | 60,000 | 12.0 | 300 | | |"
+
+
+@pytest.mark.slow
+def test_the_leak_benchmark_finds_mirrored_copies(tmp_path: Path) -> None:
+    (case,) = run_tiny(find_leaks.main, tmp_path)["cases"]
+    assert case["outcome"] == "found" and "near-duplicates" in case["because"]
+
+
+NO_COPIES = Finding("leakage/near-duplicates", "passed", "No copies were found that are mirrored (40 of 40 found).")
+NOT_CHECKED = Finding("leakage/not-checked", "info", "The search misses many copies.")
+
+
+@pytest.mark.parametrize(
+    ("groups", "findings", "lines", "outcome"),
+    [
+        ("ab", [Finding("duplicates/near-duplicates", "warning", "...")], [], "found"),
+        ("ab", [NO_COPIES], ["are a.png and b.png related?"], "found"),
+        ("aa", [NO_COPIES], [], "kept together"),
+        ("ab", [NO_COPIES, NOT_CHECKED], [], "passed"),
+        ("ab", [NOT_CHECKED], [], "not checked"),
+        ("ab", [], [], "passed"),
+    ],
+)
+def test_a_leak_counts_as_passed_if_a_line_claims_its_absence_or_none_says_that_it_was_not_checked(
+    groups: str, findings: list[Finding], lines: list[str], outcome: str
+) -> None:
+    structure = LeakStructure(lambda strength, rng: LeakCase(), (1,), ("mirrored",))
+    rows = pd.DataFrame({"path": ["a.png", "b.png"], "group": list(groups)})
+    case = LeakCase(shows={"a.png": "one object", "b.png": "one object"})
+    assert find_leaks.judge(structure, case, rows, findings, lines).outcome == outcome
 
 
 def test_a_tiny_run_without_a_folder_does_not_replace_results() -> None:
