@@ -148,7 +148,7 @@ def judge(
 
 
 def _claims(structure: LeakStructure, finding: Finding) -> bool:
-    """Return whether a passed finding claims that there is no leak of this kind."""
+    """Return whether a passed finding claims the absence of leaks of this kind."""
     if finding.id == "sequence_leakage/similar-neighbours":
         return structure.consecutive
     return finding.id in ABOUT_COPIES and any(kind in finding.message for kind in structure.kinds)

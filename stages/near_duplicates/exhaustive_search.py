@@ -87,5 +87,5 @@ def _changed(
         turned_NHW = np.rot90(detail_NHW[:, :, ::-1] if mirror else detail_NHW, quarters, (1, 2))
         yield "rotated" if quarters else "mirrored" if mirror else "", np.ascontiguousarray(turned_NHW).reshape(-1, 256)
     yield "inverted", -detail_NF
-    for share, top, left in product(SHARES, PLACES, PLACES):
-        yield "cropped", crop_details(thumb_NHW.astype(np.float32), share, top, left)
+    for crop_NF in crop_details(thumb_NHW.astype(np.float32), SHARES, PLACES):
+        yield "cropped", crop_NF

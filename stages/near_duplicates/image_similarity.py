@@ -5,6 +5,7 @@ The details of an image are its grey levels at 16x16 pixels, high-pass filtered,
 Axes: N images, P pairs, F = 256 values of an image.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -83,21 +84,25 @@ def cropped_correlation(
 def _through_windows(whole_PHW: Float[Array, "P 32 32"], part_PHW: Float[Array, "P 32 32"]) -> Float[Array, " P"]:
     part_PF = image_details(part_PHW)
     highest = np.full(len(part_PF), -1.0)
-    for share, top, left in product(SHARES, PLACES, PLACES):
-        highest = np.maximum(highest, (crop_details(whole_PHW, share, top, left) * part_PF).sum(axis=1))
+    for crop_PF in crop_details(whole_PHW, SHARES, PLACES):
+        highest = np.maximum(highest, (crop_PF * part_PF).sum(axis=1))
     return highest
 
 
-def crop_details(thumb_NHW: Float[Array, "N 32 32"], share: float, top: float, left: float) -> Float[Array, "N 256"]:
-    """Return the details of a crop of each thumbnail.
+def crop_details(
+    thumb_NHW: Float[Array, "N 32 32"], shares: Sequence[float], places: Sequence[float]
+) -> Iterator[Float[Array, "N 256"]]:
+    """Yield the details of all thumbnails after each crop.
 
     Args:
         thumb_NHW: thumbnails.
-        share: side lengths of the crop, as a share of the image.
-        top: vertical position of the crop, 0 (at the top) to 1 (at the bottom).
-        left: horizontal position of the crop, 0 (at the left) to 1 (at the right).
+        shares: side lengths of the crops, as shares of the image.
+        places: vertical and horizontal positions of the crops, 0 (start) to 1 (end).
     """
-    return _unit(_window(share, top) @ thumb_NHW @ _window(share, left).T)
+    for share, top in product(shares, places):
+        rows_NHW = _window(share, top) @ thumb_NHW
+        for left in places:
+            yield _unit(rows_NHW @ _window(share, left).T)
 
 
 def _window(share: float, place: float) -> Float[Array, "16 32"]:
