@@ -143,7 +143,7 @@ def _finish(request: Request, options: Options, folder: Path) -> State:
     raise AssertionError("the last attempt returns or raises")
 
 
-@task(name="find data", cache_policy=NO_CACHE, persist_result=False)
+@task(name="find data", task_run_name="find data", cache_policy=NO_CACHE, persist_result=False)
 def find_data(repository: str, revision: str, source: str) -> Request:
     """Find the commit to train and list the files of the source."""
     request = retrain_records.request_for(repository, revision, source)
@@ -154,7 +154,7 @@ def find_data(repository: str, revision: str, source: str) -> Request:
     return request
 
 
-@task(name="prepare workspace", cache_policy=NO_CACHE, persist_result=False)
+@task(name="prepare workspace", task_run_name="prepare workspace", cache_policy=NO_CACHE, persist_result=False)
 def prepare_workspace(request: Request, weights: str) -> Path:
     """Return the clone for a request with its data, split table and weights; one that a killed run left is kept."""
     folder = _workspace(request)
@@ -173,7 +173,7 @@ def prepare_workspace(request: Request, weights: str) -> Path:
     return folder
 
 
-@task(name="push data", cache_policy=NO_CACHE, persist_result=False)
+@task(name="push data", task_run_name="push data", cache_policy=NO_CACHE, persist_result=False)
 def push_data(folder: Path) -> None:
     """Push the outputs of all stages to the default remote of DVC; it is repeated if the remote fails."""
     if not workspaces.remote(folder):
@@ -191,7 +191,7 @@ def push_data(folder: Path) -> None:
             return
 
 
-@task(name="compare with champion", cache_policy=NO_CACHE, persist_result=False)
+@task(name="compare with champion", task_run_name="compare with champion", cache_policy=NO_CACHE, persist_result=False)
 def compare_with_champion(
     request: Request, folder: Path, champion: registry.Version | None, min_gain: float, max_slowdown: float
 ) -> Decision:
@@ -218,7 +218,7 @@ def compare_with_champion(
     return decide(folder, current, comparison, min_gain=min_gain, max_slowdown=max_slowdown)
 
 
-@task(name="record", cache_policy=NO_CACHE, persist_result=False)
+@task(name="record", task_run_name="record", cache_policy=NO_CACHE, persist_result=False)
 def record_run(
     request: Request, folder: Path, decision: Decision, name: str | None, champion: registry.Version | None
 ) -> registry.Version | None:
@@ -287,7 +287,9 @@ def _report(request: Request, folder: Path, decision: Decision, version: registr
 
 
 def _is_error_of_the_data(stage: str, words: str) -> bool:
-    return stage in DATA_STAGES and words.startswith("error: ") and "the disk is full" not in words
+    """Return whether a stage failed because of the data, and not because of the machine or a fault of the program."""
+    elsewhere = ("the disk is full", "Traceback (most recent call last)")
+    return stage in DATA_STAGES and words.startswith("error: ") and not any(one in words for one in elsewhere)
 
 
 def _workspace(request: Request) -> Path:
