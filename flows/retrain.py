@@ -6,6 +6,7 @@ data. The result of a run is one atomic push: a branch `retrain/...` with dvc.lo
 the version, and the tag of the champion if it is promoted.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -214,7 +215,7 @@ def compare_with_champion(
             folder, current, None, min_gain=min_gain, max_slowdown=max_slowdown,
             incomparable=f"{champion.tag} cannot be compared: {reason}",
         )  # fmt: skip
-    comparison = YAML(typ="safe").load((output / "comparison.json").read_text())
+    comparison = json.loads((output / "comparison.json").read_text())
     return decide(folder, current, comparison, min_gain=min_gain, max_slowdown=max_slowdown)
 
 
@@ -241,6 +242,7 @@ def record_run(
         number,
         champion.number if champion else None,
         datetime.now(UTC).isoformat(timespec="seconds"),
+        {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("data/*/metrics.json"))},
     )
     (folder / retrain_records.RECORD).write_text(record.as_json(), encoding="utf-8")
     recorded = [retrain_records.RECORD] if name is None else [retrain_records.RECORD, *RUN_FILES]
