@@ -37,7 +37,7 @@ class ComparisonLimits:
     unclustered_megapixels: float
 
 
-QUICK = ComparisonLimits(1_000, 100.0, 0, 0.0)
+QUICK = ComparisonLimits(2_000, 100.0, 0, 0.0)
 THOROUGH = ComparisonLimits(20_000, 6_000.0, 5_000, 300.0)
 
 

@@ -99,19 +99,15 @@ def detect_grouping(
 
 
 def _with_table(found: ImageGrouping, table: AppearanceGroups) -> ImageGrouping:
-    """Return the grouping by the table, if there is one, instead of the one found by names, order or times.
-
-    Blocks of consecutive images, and any other grouping that an accepted table replaces, become a question.
-    """
-    asks = (*([table.ask] if table.ask else []), *found.asks)
+    """Return the grouping by the table, if there is one; any other grouping then becomes a question."""
+    ask = (table.ask,) if table.ask else ()
     if not table.rows:
-        return replace(found, asks=asks)
+        return replace(found, asks=(*ask, *found.asks))
+    asks = found.asks
     if found.exists:
-        line = found.group or (
-            f"sequence_block: {found.block}" if found.block > 1 else f"session_gap: {found.session_gap:g}"
-        )
-        asks = (f"`{line}` is not proposed beside the table of groups: {found.why}", *asks)
-    return ImageGrouping(table=table.rows, why=table.why, asks=asks)
+        other = f"sequence_block: {found.block}" if found.block > 1 else f"session_gap: {found.session_gap:g}"
+        asks = (f"`{found.group or other}` is not proposed beside the table of groups: {found.why}",)
+    return ImageGrouping(table=table.rows, why=table.why, asks=(*ask, *asks))
 
 
 def _propose_grouping(

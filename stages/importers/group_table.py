@@ -53,7 +53,9 @@ def with_groups_of_table(files: SourceFiles, samples: Sequence[Sample], ingest: 
         return _with_groups_of_project(samples, name)
     if name not in files:
         hint = did_you_mean(name, sorted(files))
-        raise UserError(f"ingest.group_table: {name} is not in the source, and not a file in {FOLDER}; {hint}")
+        raise UserError(
+            f"ingest.group_table: {name} is not in the source; {hint} Tables of the project are in {FOLDER}"
+        )
     rows = read_table(read_label_file(files, name), name).rows
     for key, column in (("path", columns.path), ("group", columns.group)):
         if column not in rows.columns:
