@@ -15,7 +15,7 @@ from stages import ingest as ingest_stage
 from stages.config.load import load
 from stages.config.schema import Params
 from stages.configuration import appearance_groups, look_alikes
-from stages.configuration.appearance_groups import ComparisonLimits
+from stages.configuration.appearance_groups import THOROUGH, ComparisonLimits
 from stages.core.errors import UserError
 from stages.dataset.manifest import read_manifest
 from stages.importers.group_table import FOLDER, name_group_table, read_group_table
@@ -135,7 +135,7 @@ def test_copies_that_a_sample_does_not_show_are_found_among_all_images(
     }
     proposed, _ = configure(files)
     assert not proposed.ingest.group_table, "with --quick, a sample is compared"
-    monkeypatch.setattr(configure_stage, "QUICK", configure_stage.THOROUGH)
+    monkeypatch.setattr(configure_stage, "QUICK", THOROUGH)
     proposed, output = configure(files)
     found = re.search(r"(\d+) groups of 2 .*similar images contain (\d+) of 800 images", output)
     assert proposed.ingest.group_table and found and int(found[1]) > 390 and int(found[2]) > 780
