@@ -21,6 +21,7 @@ from stages.near_duplicates.similarity_links import SimilarityLinks, find_links
 
 LARGEST = 0.2  # share of the images in the largest group, above which similar images form chains
 FEWEST_GROUPS = 8  # groups from which validation and test have several each
+FEW = 0.2  # share of the images in no group, up to which they are a question
 SECONDS = 0.1  # processor time of a decoded megapixel, at most
 
 
@@ -38,7 +39,7 @@ class ComparisonLimits:
 
 
 QUICK = ComparisonLimits(2_000, 100.0, 0, 0.0)
-THOROUGH = ComparisonLimits(20_000, 6_000.0, 5_000, 300.0)
+THOROUGH = ComparisonLimits(20_000, 6_000.0, 10_000, 300.0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def group_by_appearance(
         ask = f"{question}. No table of groups is proposed, because {chained}{quantity(largest, 'image')}"
         return replace(before, ask=ask)
     rows = extend_groups(options.accepted, groups)
-    return AppearanceGroups(rows, "; ".join(filter(None, (_describe(items, groups), kept))))
+    why = "; ".join(filter(None, (_describe(items, groups), kept)))
+    return AppearanceGroups(rows, why, _ask_about_rest(items, rows))
 
 
 def extend_groups(accepted: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -182,6 +184,18 @@ def _describe(items: Sequence[Sample], groups: Sequence[Sequence[str]]) -> str:
     return (
         f"{quantity(len(groups), 'group')} of {span} similar images contain {images}: each is nearer to another of its "
         f"group than distinct images are, as {one} is to {other}, and no names or times explain this"
+    )
+
+
+def _ask_about_rest(items: Sequence[Sample], rows: Mapping[str, str]) -> str:
+    """Return the question about images in no group, if they are few: the others suggest that each object has several."""
+    rest = [item.path for item in items if item.path not in rows]
+    if not 0 < len(rest) <= FEW * len(items):
+        return ""
+    number = quantity(len(rest), "image is", "images are")
+    return (
+        f"{number} in no group of the table, such as {rest[0]}: do they show objects of groups? If so, add rows for "
+        "them, because the split does not keep them together"
     )
 
 

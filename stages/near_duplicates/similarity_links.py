@@ -21,8 +21,8 @@ from stages.near_duplicates.image_similarity import SIDE, image_details, mirrore
 SHIFT = 2  # pixels of a thumbnail, 6 % of its side
 NEAREST = 64  # nearest images of each that can be linked to it
 LINKED = 0.1  # expected number of distinct images as near as a linked one, in data where a large share has links
-MOST = 0.8  # share of the images with links, from which images without links join the nearest one
-JOINED = 1.0  # expected number of distinct images as near as the nearest one that such an image joins
+MOST = 0.8  # share of the images with links, from which small components join the nearest one
+JOINED = 1.0  # expected number of distinct images as near as the one through which a small component joins
 BLOCK = 500  # images compared with all others at once
 
 
@@ -48,19 +48,27 @@ class SimilarityLinks:
     def components(self) -> Integer[Array, " N"]:
         """Return the number of the connected component of each image.
 
-        If most images have links, one without links probably has the same number of views, but a worse one, so that it
-        joins the component of its nearest image, unless distinct images are as near.
+        If most images have links, components have about the same number of images, so that each of those that are
+        smaller than half of the images are in joins its nearest one, unless distinct images are as near.
         """
         image, rank = np.nonzero(self.expected_NK < LINKED)
-        ends = image, self.nearest_NK[image, rank]
+        component_N = self._connected(image, rank)
+        size_N = np.bincount(component_N)[component_N]
+        if (size_N > 1).mean() < MOST:
+            return component_N
+        outside_NK = component_N[self.nearest_NK] != component_N[:, None]
+        is_small_N = size_N < np.median(size_N)
+        ends = np.nonzero(is_small_N[:, None] & outside_NK & (self.expected_NK < JOINED))
+        nearest_first = np.argsort(self.expected_NK[ends], kind="stable")
+        one, at = ends[0][nearest_first], ends[1][nearest_first]
+        _, best = np.unique(component_N[one], return_index=True)
+        return self._connected(np.concatenate([image, one[best]]), np.concatenate([rank, at[best]]))
+
+    def _connected(self, image: Integer[Array, " L"], rank: Integer[Array, " L"]) -> Integer[Array, " N"]:
+        """Return the connected component of each image if images are linked to their nearest images of these ranks."""
         count = len(self.nearest_NK)
-        graph = coo_array((np.ones(len(image)), ends), shape=(count, count))
-        component_N = connected_components(graph, directed=False)[1]
-        alone_N = np.bincount(component_N)[component_N] == 1
-        if alone_N.mean() <= 1 - MOST:
-            joins_N = alone_N & (self.expected_NK[:, 0] < JOINED)
-            component_N[joins_N] = component_N[self.nearest_NK[joins_N, 0]]
-        return component_N
+        graph = coo_array((np.ones(len(image)), (image, self.nearest_NK[image, rank])), shape=(count, count))
+        return connected_components(graph, directed=False)[1]
 
 
 def find_links(thumb_NHW: Real[Array, "N 32 32"]) -> SimilarityLinks | None:
