@@ -118,7 +118,8 @@ def group_by_appearance(
         return replace(before, ask=ask)
     rows = extend_groups(options.accepted, groups)
     why = "; ".join(filter(None, (_describe(items, groups), kept)))
-    return AppearanceGroups(rows, why, _ask_about_rest(items, rows))
+    asks = filter(None, (_ask_about_nearest(items, places, links), _ask_about_rest(items, rows)))
+    return AppearanceGroups(rows, why, ". ".join(asks))
 
 
 def extend_groups(accepted: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -187,8 +188,20 @@ def _describe(items: Sequence[Sample], groups: Sequence[Sequence[str]]) -> str:
     )
 
 
+def _ask_about_nearest(items: Sequence[Sample], places: list[int], links: SimilarityLinks | None) -> str:
+    """Return the question about the nearest images of different groups, if distinct images are seldom as near."""
+    pair = None if links is None else links.nearest_apart(links.components())
+    if pair is None:
+        return ""
+    one, other = (items[places[i]].path for i in pair)
+    return (
+        f"{one} and {other} are in different groups of the table, but nearer than most distinct images: do they show "
+        "the same object? If so, correct the table, also for similar pairs"
+    )
+
+
 def _ask_about_rest(items: Sequence[Sample], rows: Mapping[str, str]) -> str:
-    """Return the question about images in no group, if they are few: the others suggest that each object has several."""
+    """Return the question about images in no group, if they are few, since then each object seems to have several."""
     rest = [item.path for item in items if item.path not in rows]
     if not 0 < len(rest) <= FEW * len(items):
         return ""

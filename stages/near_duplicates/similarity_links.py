@@ -64,6 +64,15 @@ class SimilarityLinks:
         _, best = np.unique(component_N[one], return_index=True)
         return self._connected(np.concatenate([image, one[best]]), np.concatenate([rank, at[best]]))
 
+    def nearest_apart(self, component_N: Integer[Array, " N"]) -> tuple[int, int] | None:
+        """Return the nearest two images of different components; None if distinct images are as near."""
+        is_apart_NK = component_N[self.nearest_NK] != component_N[:, None]
+        expected_NK = np.where(is_apart_NK, self.expected_NK, np.inf)
+        image, rank = np.unravel_index(expected_NK.argmin(), expected_NK.shape)
+        if expected_NK[image, rank] >= JOINED:
+            return None
+        return int(image), int(self.nearest_NK[image, rank])
+
     def _connected(self, image: Integer[Array, " L"], rank: Integer[Array, " L"]) -> Integer[Array, " N"]:
         """Return the connected component of each image if images are linked to their nearest images of these ranks."""
         count = len(self.nearest_NK)
