@@ -34,9 +34,5 @@ def template(kind: str, default: dict[str, Any]) -> dict[str, Any]:
 
 
 def block_name(variable: str) -> str:
-    """Return the name of the Secret block of Prefect for a variable.
-
-    >>> block_name("AWS_SECRET_ACCESS_KEY")
-    'aws-secret-access-key'
-    """
+    """Return the name of the Secret block of Prefect for a variable, such as `aws-secret-access-key`."""
     return variable.lower().replace("_", "-")

@@ -25,6 +25,11 @@ STABLE = 60.0
 LOG_BYTES = 20_000_000
 """Size at which the log of a service is copied to NAME.log.1 and emptied."""
 
+RUN_SECONDS = 40.0
+"""Time limit in seconds for a run to end its stages; the supervisor of a stage kills it after 20 s."""
+REPORT_SECONDS = 2.0
+"""Time in seconds for the worker to report how its runs ended."""
+
 
 @dataclass
 class Running:
@@ -90,6 +95,8 @@ class Supervisor:
         """Stop all services, last started first."""
         for running in reversed(self._running.values()):
             if running.process.poll() is None:
+                if running.service.children_first:
+                    _stop_children(running.process.pid)
                 running.process.send_signal(running.service.stop)
                 with suppress(subprocess.TimeoutExpired):
                     running.process.wait(running.service.patience)
@@ -159,6 +166,17 @@ def stop_on_signals(supervisor: Supervisor) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, request)
+
+
+def _stop_children(pid: int) -> None:
+    """Stop the runs of a worker; the worker, which ends them without a report itself, marks them as crashed."""
+    runs = psutil.Process(pid).children()
+    for run in runs:
+        with suppress(psutil.NoSuchProcess):
+            run.terminate()
+    if runs:
+        psutil.wait_procs(runs, timeout=RUN_SECONDS)
+        time.sleep(REPORT_SECONDS)
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:

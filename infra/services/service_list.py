@@ -47,6 +47,8 @@ class Service:
     """Time limit in seconds until it is healthy."""
     patience: float = 20.0
     """Time limit in seconds between the signal and the kill."""
+    children_first: bool = False
+    """Whether its child processes are stopped before it, so that it can report how they ended."""
 
 
 def services(settings: Settings, known: dict[str, str]) -> list[Service]:
@@ -115,6 +117,7 @@ def _worker(settings: Settings, known: dict[str, str]) -> Service:
         lambda: worker_online(settings, known["PREFECT_API_AUTH_STRING"]),
         f"work pool {POOL!r}",
         startup=120,
+        children_first=True,
     )
 
 

@@ -112,6 +112,8 @@ def server_environment(settings: Settings, known: dict[str, str]) -> dict[str, s
         "PREFECT_SERVER_API_AUTH_STRING": known["PREFECT_API_AUTH_STRING"],
         # The server's own services call its API.
         "PREFECT_API_AUTH_STRING": known["PREFECT_API_AUTH_STRING"],
+        # In memory, the default, a restart of the server loses the places of runs in their queue, and ends these runs.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": settings.prefect_url,
         "PREFECT_SERVER_UI_API_URL": f"{settings.prefect_url}/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
