@@ -42,6 +42,9 @@ def pipeline(targets: list[str] | None = None) -> State:
     """Run the stages of the root `dvc.yaml`, or the targets, with their dependencies.
 
     A completed run without targets is saved as an experiment.
+
+    Args:
+        targets: stages of `dvc.yaml` to bring up to date with their dependencies; without any, all stages.
     """
     try:
         load_params(Path("params.yaml"))

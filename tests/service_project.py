@@ -39,6 +39,7 @@ DVC_YAML = """
 stages:
   one:
     cmd: python stage.py one data/one
+    deps: [version.txt]
     outs: [data/one]
   two:
     cmd: python stage.py two data/two
@@ -49,12 +50,10 @@ RETRAIN = '''
 """Flow that records where it ran: `python -m flows.retrain`."""
 import os
 from pathlib import Path
-from typing import Annotated
 from prefect import flow
-from pydantic import Field
 
 @flow(name="retrain")
-def retrain(fail: Annotated[bool, Field(description="Whether the run fails.")] = False) -> None:
+def retrain(fail: bool = False) -> None:
     folder = Path(os.environ["MACULA_STATE"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "retrained").write_text(str(Path.cwd()))
@@ -93,7 +92,12 @@ def create_project(root: Path) -> Path:
         if file.stem in ("retrain", "score", "release", "deploy"):
             file.unlink()
     texts = {"stage.py": STAGE, "dvc.yaml": DVC_YAML, "flows/retrain.py": RETRAIN, ".gitignore": IGNORED}
-    for name, text in {**texts, "params.yaml": (ROOT / "params.yaml").read_text(), "data/raw/.gitkeep": ""}.items():
+    for name, text in {
+        **texts,
+        "params.yaml": (ROOT / "params.yaml").read_text(),
+        "version.txt": "0",
+        "data/.gitkeep": "",
+    }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "work").mkdir()
