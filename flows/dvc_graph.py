@@ -1,6 +1,5 @@
 """Query DVC for the stages of the workspace, their order and state; lock the workspace for one flow."""
 
-import fcntl
 import json
 import os
 import threading
@@ -11,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from flows.git_commands import CommandFailed, git
+from flows.state import try_lock
 from stages.core.errors import UserError, did_you_mean
 
 LOCK = Path(".dvc/tmp/flow.lock")
@@ -52,6 +55,37 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
         raise UserError(f"DVC failed: {error}; `dvc repro --dry` reports the same error") from None
 
 
+def restore_damaged_locks() -> list[str]:
+    """Replace each `dvc.lock` that is not readable YAML, as after a full disk, by the committed one, or remove it.
+
+    No result is lost: DVC finds the outputs of stages that the file lacks in its run cache. The damaged file is kept
+    with the suffix `.damaged`. Call this while holding the lock of the workspace.
+
+    Returns:
+        One message per replaced file.
+    """
+    messages = []
+    for file in (Path("dvc.lock"), Path("data/dvc.lock")):
+        if not file.is_file() or _is_lock(file):
+            continue
+        file.replace(file.with_suffix(".lock.damaged"))
+        try:
+            git("checkout", "HEAD", "--", str(file), cwd=Path.cwd())
+        except CommandFailed:
+            messages.append(f"{file} was not readable and is not committed: stages are restored from the run cache")
+        else:
+            messages.append(f"{file} was not readable: replaced by the committed file")
+    return messages
+
+
+def _is_lock(file: Path) -> bool:
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("stages", {}), dict)
+
+
 def unchanged(stage: str) -> bool:
     """Return whether `dvc repro` would skip the stage; False if the stage is frozen or DVC reports an error.
 
@@ -82,7 +116,7 @@ def lock_workspace() -> Iterator[int]:
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a+") as file:
         deadline = time.monotonic() + RELEASE_SECONDS
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             holder = LOCK.read_text().strip()
             if not holder or psutil.pid_exists(int(holder)) or time.monotonic() > deadline:
                 raise UserError(
@@ -95,14 +129,6 @@ def lock_workspace() -> Iterator[int]:
         file.flush()
         _remove_stale_rwlock()
         yield file.fileno()
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove_stale_rwlock() -> None:

@@ -2,7 +2,7 @@
 #
 #   docker build -f infra/pipeline.Dockerfile -t macula-pipeline .
 #
-# A run clones MACULA_REPOSITORY and uses the code of that clone; the code in the image sets up the server.
+# A run uses the code of the flows in the image, and trains with the code of MACULA_REPOSITORY, which it clones.
 
 # The Python version of the tests.
 ARG PYTHON=3.11-slim-trixie

@@ -8,10 +8,12 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from infra.work_pools import template
@@ -45,6 +47,8 @@ def main() -> int:
         for name, kind in pools.items():
             _set_up_pool(name, kind)
         _deploy(list(existing))
+        for name, one in existing.items():
+            _describe_parameters(name, one["entrypoint"])
         _set_up_automations("retrain" in existing)
         print(f"{quantity(len(existing), 'deployment')}: {', '.join(existing)}")
     except UserError as error:
@@ -92,6 +96,31 @@ def _deploy(names: list[str]) -> None:
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"`prefect deploy` failed:\n{done.stdout.strip()}\n{done.stderr.strip()}")
+
+
+def descriptions(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the descriptions of parameters that are annotated as `Annotated[..., Field(description=...)]`."""
+    return {
+        name: field.description
+        for name, hint in get_type_hints(function, include_extras=True).items()
+        for field in getattr(hint, "__metadata__", ())
+        if isinstance(field, FieldInfo) and field.description
+    }
+
+
+def _describe_parameters(name: str, entrypoint: str) -> None:
+    """Add the descriptions to the form of a deployment; Prefect takes over those of docstrings only."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.flows import load_flow_from_entrypoint
+
+    found = descriptions(load_flow_from_entrypoint(entrypoint).fn)
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(f"{name}/{name}")
+        schema = deployment.parameter_openapi_schema or {}
+        for key, description in found.items():
+            schema["properties"][key]["description"] = description
+        client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
 
 
 def _set_up_automations(with_retrain: bool) -> None:

@@ -21,7 +21,12 @@ def template(kind: str, default: dict[str, Any]) -> dict[str, Any]:
         default: the template of this kind from Prefect.
     """
     changed = deepcopy(default)
-    folders = {"MACULA_STATE": "/state", "MACULA_CACHE": "/cache", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    folders = {
+        "MACULA_PROJECT": "/code",
+        "MACULA_STATE": "/state",
+        "MACULA_CACHE": "/cache",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    }
     if kind == "docker":
         blocks = {name: f"{{{{ prefect.blocks.secret.{block_name(name)} }}}}" for name in SECRETS}
         plain = {name: f"{{{{ prefect.variables.{name.lower()} }}}}" for name in PLAIN}

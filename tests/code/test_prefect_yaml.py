@@ -12,11 +12,10 @@ from uuid import uuid4
 import prefect
 import pytest
 from prefect.cli.deploy._models import PrefectYamlModel
-from prefect.utilities.callables import parameter_schema
 from ruamel.yaml import YAML
 
 from infra.automations import automations
-from infra.prefect_setup import FILE, declared
+from infra.prefect_setup import FILE, declared, descriptions
 from infra.services.service_settings import BUCKETS, POOL, SECRETS, Settings, load_secrets
 from infra.work_pools import KUBERNETES_SECRET, block_name, template
 from infra.work_pools import SECRETS as RUN_SECRETS
@@ -54,9 +53,7 @@ def test_the_parameters_of_a_deployment_are_those_of_its_flow(name: str) -> None
     assert set(DEPLOYMENTS[name]["parameters"]) <= set(parameters)
     required = {key for key, one in parameters.items() if one.default is inspect.Parameter.empty}
     assert not DEPLOYMENTS[name]["schedules"] or required <= set(DEPLOYMENTS[name]["parameters"])
-    described = parameter_schema(flow).properties
-    assert set(described) == set(parameters)
-    assert not [key for key, one in described.items() if not one.get("description")], "the form shows a description"
+    assert set(descriptions(flow.fn)) == set(parameters), "the form shows a description of each"
 
 
 def test_the_flow_pipeline_is_checked() -> None:

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -58,12 +57,15 @@ def test_a_deployed_pipeline_completes_and_its_run_is_in_postgres(services: Serv
         assert connection.execute("select state_name from flow_run where id = %s", [run]).fetchall() == [("Completed",)]
 
 
-def test_other_flows_run_in_a_clone_of_the_repository(services: Services) -> None:
-    run = services.submit("retrain")
-    assert services.ended(run) == "Completed"
-    folder = Path((services.root / "work/flows/retrained").read_text())
-    assert folder != services.root
-    assert eventually(lambda: not folder.exists(), 30), "the clone is removed after the run"
+def test_the_form_of_a_deployment_describes_its_parameters(services: Services) -> None:
+    deployment = services.api("deployments/name/pipeline/pipeline")
+    properties = deployment["parameter_openapi_schema"]["properties"]
+    assert properties and all(one["description"] for one in properties.values())
+
+
+def test_flows_run_in_the_project_folder_of_the_worker(services: Services) -> None:
+    assert services.ended(services.submit("retrain")) == "Completed"
+    assert (services.root / "work/flows/retrained").read_text() == str(services.root)
 
 
 def test_a_run_survives_a_killed_database(services: Services) -> None:
