@@ -43,7 +43,7 @@ stages:
     outs: [data/one]
   two:
     cmd: python stage.py two data/two
-    deps: [data/one]
+    deps: [data/one, version.txt]
     outs: [data/two]
 """
 RETRAIN = '''

@@ -3,6 +3,7 @@
 import os
 import secrets
 import shlex
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def load_secrets(settings: Settings) -> dict[str, str]:
 def client_environment(settings: Settings) -> dict[str, str]:
     """Return the variables, without secrets, with which programs use the services.
 
-    Variables that are set already name the project's own folders and stay as they are.
+    Variables of Macula that are set already stay as they are. The DVC remote of the flows is the store of the services,
+    unless the project has a default remote.
     """
     project = Path.cwd()
     folders = {
@@ -83,11 +85,20 @@ def client_environment(settings: Settings) -> dict[str, str]:
         "MACULA_STATE": str(project / "work/flows"),
         "MACULA_CACHE": str(project / ".dvc/cache"),
     }
+    if not _has_remote(project):
+        folders["MACULA_REMOTE"] = f"s3://{BUCKETS[0]}"
     return {name: os.environ.get(name) or value for name, value in folders.items()} | {
         "PREFECT_API_URL": f"{settings.prefect_url}/api",
         "AWS_ENDPOINT_URL": settings.s3_url,
         "AWS_DEFAULT_REGION": "us-east-1",
     }
+
+
+def _has_remote(project: Path) -> bool:
+    """Return whether the configuration of DVC in a project names a default remote."""
+    found = ConfigParser(interpolation=None)
+    found.read([project / ".dvc/config", project / ".dvc/config.local"])
+    return found.has_option("core", "remote")
 
 
 def export_lines(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from infra.automations import automations
 from infra.prefect_setup import FILE, declared, descriptions
-from infra.services.service_settings import BUCKETS, POOL, SECRETS, Settings, load_secrets
+from infra.services.service_settings import BUCKETS, POOL, SECRETS, Settings, client_environment, load_secrets
 from infra.work_pools import KUBERNETES_SECRET, block_name, template
 from infra.work_pools import SECRETS as RUN_SECRETS
 from stages.core.errors import UserError
@@ -154,6 +154,21 @@ def test_secrets_are_generated_once_and_read_by_their_owner_only(tmp_path: Path)
     settings.secrets_file.chmod(0o644)
     with pytest.raises(UserError, match="chmod 600"):
         load_secrets(settings)
+
+
+def test_the_store_is_the_dvc_remote_unless_the_project_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MACULA_REMOTE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(tmp_path / "services")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n['remote \"team\"']\n    url = s3://team/%d\n"
+    )
+    assert client_environment(settings)["MACULA_REMOTE"] == f"s3://{BUCKETS[0]}"
+    (tmp_path / ".dvc/config.local").write_text("[core]\n    remote = team\n")
+    assert "MACULA_REMOTE" not in client_environment(settings)
 
 
 def test_setting_up_without_a_server_states_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

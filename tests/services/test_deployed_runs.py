@@ -63,6 +63,16 @@ def test_the_form_of_a_deployment_describes_its_parameters(services: Services) -
     assert properties and all(one["description"] for one in properties.values())
 
 
+def test_schedules_create_runs(services: Services) -> None:
+    def planned() -> list[str]:
+        body = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        runs = services.api("flow_runs/filter", body)
+        return [run["expected_start_time"] for run in runs if run["auto_scheduled"]]
+
+    assert eventually(planned, 90), (services.folder / "logs/prefect.log").read_text()[-3000:]
+    assert {time.partition("T")[2] for time in planned()} == {"05:30:00Z"}
+
+
 def test_flows_run_in_the_project_folder_of_the_worker(services: Services) -> None:
     assert services.ended(services.submit("retrain")) == "Completed"
     assert (services.root / "work/flows/retrained").read_text() == str(services.root)
