@@ -32,7 +32,8 @@ name, out = sys.argv[1:]
 print(name, "speaks", flush=True)
 pathlib.Path("work").mkdir(exist_ok=True)
 pathlib.Path("work", name).write_text("started")
-time.sleep(float(pathlib.Path("work/seconds").read_text()) if name == "two" else 0)
+while name == "two" and pathlib.Path("work/hold").exists():
+    time.sleep(0.1)
 pathlib.Path(out).write_text(name)
 """
 DVC_YAML = """
@@ -101,7 +102,6 @@ def create_project(root: Path) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "work").mkdir()
-    (root / "work/seconds").write_text("0")
     author = ["-c", "user.name=Tester", "-c", "user.email=tester@localhost"]
     for command in (
         ["git", "init", "-q"],

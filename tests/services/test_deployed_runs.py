@@ -18,15 +18,20 @@ from tests.service_project import Services, environment, eventually, record
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 
 
-def start_slow_run(services: Services, seconds: float) -> str:
-    """Start a run of the pipeline whose second stage takes `seconds`; return its id once this stage runs."""
+def start_held_run(services: Services) -> str:
+    """Start a run of the pipeline whose second stage waits for `finish`; return its id once this stage runs."""
     root = services.root
     (root / "work/two").unlink(missing_ok=True)
     (root / "version.txt").write_text(str(uuid4()))  # neither outputs nor DVC's run cache contain the results
-    (root / "work/seconds").write_text(str(seconds))
+    (root / "work/hold").touch()
     run = services.submit("pipeline")
     assert eventually((root / "work/two").exists, 120), services.state(run)
     return run
+
+
+def finish(services: Services) -> None:
+    """Let the second stage of a held run end."""
+    (services.root / "work/hold").unlink()
 
 
 def outputs(services: Services) -> list[str]:
@@ -49,7 +54,8 @@ def automations(services: Services) -> dict[str, Any]:
 
 
 def test_a_deployed_pipeline_completes_and_its_run_is_in_postgres(services: Services) -> None:
-    run = start_slow_run(services, 1)
+    run = start_held_run(services)
+    finish(services)
     assert services.ended(run) == "Completed"
     assert outputs(services) == ["one", "two"]
     address = f"host=127.0.0.1 port={services.ports[1]} user=macula dbname=prefect"
@@ -79,40 +85,44 @@ def test_flows_run_in_the_project_folder_of_the_worker(services: Services) -> No
 
 
 def test_a_run_survives_a_killed_database(services: Services) -> None:
-    run = start_slow_run(services, 15)
+    run = start_held_run(services)
     services.kill("postgres")
+    finish(services)
     assert services.ended(run) == "Completed"
     assert outputs(services) == ["one", "two"]
 
 
 def test_a_run_survives_a_killed_server(services: Services) -> None:
-    run = start_slow_run(services, 30)
+    run = start_held_run(services)
     record("Prefect server killed with -9 in mid-run", "it responds again", services.kill("prefect"))
+    finish(services)
     assert services.ended(run) == "Completed"
     assert outputs(services) == ["one", "two"]
 
 
 def test_the_place_of_a_run_in_its_queue_survives_a_killed_server(services: Services) -> None:
-    run = start_slow_run(services, 30)
+    run = start_held_run(services)
     services.kill("prefect")
     second = services.submit("pipeline")
-    assert eventually(lambda: services.state(second) == "AwaitingConcurrencySlot", 60), services.state(second)
+    assert eventually(lambda: services.state(second) == "AwaitingConcurrencySlot", 120), services.state(second)
+    finish(services)
     assert services.ended(run) == "Completed"
     assert services.ended(second) == "Completed"
     assert "not found during release" not in (services.folder / "logs/prefect.log").read_text()
 
 
 def test_a_run_survives_a_killed_worker(services: Services) -> None:
-    run = start_slow_run(services, 20)
+    run = start_held_run(services)
     process = services.run_process()
     services.kill("worker")
     assert process.is_running(), "the run continues without its worker"
+    finish(services)
     assert services.ended(run) == "Completed"
     assert outputs(services) == ["one", "two"]
 
 
 def test_a_run_that_dies_with_its_worker_is_marked_as_crashed(services: Services) -> None:
-    run = start_slow_run(services, 600)
+    run = start_held_run(services)
     process = services.run_process()
     stages = process.children(recursive=True)
     assert stages
@@ -124,17 +134,18 @@ def test_a_run_that_dies_with_its_worker_is_marked_as_crashed(services: Services
     assert services.ended(run, 400) == "Crashed"
     record("worker and run killed with -9", "the automation marks the run as crashed", time.monotonic() - began)
     assert services.api(f"flow_runs/{run}")["state"]["message"] == "The process of the run did not report for 120 s."
-    (services.root / "work/seconds").write_text("0")
+    finish(services)
     second = services.submit("pipeline")
     assert services.ended(second, 400) == "Completed"
     record("worker and run killed with -9", "the next run has completed", time.monotonic() - began)
 
 
 def test_a_killed_run_is_marked_as_crashed_by_its_worker(services: Services) -> None:
-    run = start_slow_run(services, 600)
+    run = start_held_run(services)
     services.run_process().kill()
     began = time.monotonic()
     assert services.ended(run) == "Crashed"
+    finish(services)
     record("run killed with -9", "the worker marks the run as crashed", time.monotonic() - began)
 
 
@@ -197,14 +208,14 @@ def test_a_failed_run_sends_a_notification_through_the_block(services: Services)
 
 
 def test_stopping_the_services_marks_runs_as_crashed_and_the_next_run_resumes(services: Services) -> None:
-    run = start_slow_run(services, 600)
+    run = start_held_run(services)
     process = services.run_process()
     stages = process.children(recursive=True)
     assert services.stop() == 0
     assert not psutil.wait_procs([process, *stages], timeout=1)[1]
     services.start()
     assert services.state(run) == "Crashed"
-    (services.root / "work/seconds").write_text("0")
+    finish(services)
     assert services.ended(services.submit("pipeline")) == "Completed"
     assert outputs(services) == ["one", "two"]
 
