@@ -32,7 +32,7 @@ def automations(retrain: UUID | None, notification: UUID | None) -> list[Automat
         found.append(
             AutomationCore(
                 name="macula: drift starts retrain",
-                description="`score` emits `macula.drift` when images or predictions differ from the training data.",
+                description="The flow score emits macula.drift when images or predictions differ from the training data.",
                 trigger=EventTrigger(
                     expect={"macula.drift"}, match=MODELS, posture=Posture.Reactive, threshold=1, within=timedelta(0)
                 ),
