@@ -32,7 +32,7 @@ def automations(retrain: UUID | None, notification: UUID | None) -> list[Automat
         found.append(
             AutomationCore(
                 name="macula: drift starts retrain",
-                description="The flow score emits macula.drift when images or predictions differ from those of training.",
+                description="Images or predictions that the flow score has seen differ from those of training.",
                 trigger=EventTrigger(
                     expect={"macula.drift"}, match=MODELS, posture=Posture.Reactive, threshold=1, within=timedelta(0)
                 ),
