@@ -12,7 +12,6 @@ from typing import Annotated
 from pydantic import Field
 
 from flows import api, dvc_graph, experiments
-from flows.stage_runner import StageRunner
 from stages.config.load import load as load_params
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
@@ -31,7 +30,7 @@ if __name__ == "__main__":  # Prefect reads the environment when it is imported
 from prefect import State, flow, get_run_logger
 from prefect.states import Failed
 
-from flows.stage_tasks import run_stages
+from flows.stage_tasks import run_pipeline
 
 
 @flow(name="pipeline", persist_result=False)
@@ -50,17 +49,12 @@ def pipeline(
     A stage that fails because of the network is tried again. A stage that exceeds the time limit is stopped.
     """
     try:
-        load_params(Path("params.yaml"))
-        with dvc_graph.lock_workspace() as lock:
-            for message in dvc_graph.restore_damaged_locks():
-                get_run_logger().warning(message)
-            stages = dvc_graph.load(targets or [])
-            state = run_stages(stages, StageRunner(lock, stage_hours and stage_hours * 3600))
-            if state.is_completed() and save and not targets:
-                get_run_logger().info(experiments.main())
-            return state
+        state, _ = run_pipeline(targets, stage_hours)
+        if state.is_completed() and save and not targets:
+            get_run_logger().info(experiments.main())
     except UserError as error:
         return Failed(message=f"error: {error}")
+    return state
 
 
 def main(targets: list[str]) -> int:

@@ -13,11 +13,34 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
+from flows import dvc_graph
 from flows.stage_runner import Outcome, StageRunner
+from stages.config.load import load as load_params
 from stages.core.plurals import quantity
 
 LARGEST_PICTURE = 700_000
 """Size limit in bytes for a picture that is embedded in an artifact; each view of the artifact loads the picture."""
+
+
+def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[State, dict[str, Outcome]]:
+    """Run the stages of dvc.yaml in the current folder that are out of date, as tasks of the current flow.
+
+    Args:
+        targets: stages to run, with those on which they depend; None or empty for all.
+        stage_hours: time limit for each stage in hours; None for no limit.
+
+    Returns:
+        Completed, or Failed with the reason of each stage that failed; and the outcomes of the stages.
+
+    Raises:
+        UserError: params.yaml or dvc.yaml is not valid, or another run uses the folder.
+    """
+    load_params(Path("params.yaml"))
+    with dvc_graph.lock_workspace() as lock:
+        for message in dvc_graph.restore_damaged_locks():
+            get_run_logger().warning(message)
+        runner = StageRunner(lock, stage_hours and stage_hours * 3600)
+        return run_stages(dvc_graph.load(targets or []), runner), runner.outcomes
 
 
 def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
