@@ -1,9 +1,8 @@
-"""Deploy a model where `macula serve` runs, as a Prefect flow: `python -m flows.deploy '{"to": "models/model.onnx"}'`.
+"""Deploy a model where `macula serve` runs, as a Prefect flow: `python -m flows.deploy to=models/model.onnx`.
 
-The argument contains the parameters of the flow as JSON. The steps are those of `macula deploy`; each is a task.
+The steps are those of `macula deploy`; each is a task.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from flows import api
+from flows.command import arguments
 from flows.deployments import find_model, record_deployment
 from flows.flow_outcome import report, write_outcome
 from stages.core.errors import UserError
@@ -87,8 +87,11 @@ def deploy(
     return state(name=outcome.outcome.capitalize(), message=outcome.message)
 
 
-def main(arguments: list[str]) -> int:
-    """Run the flow with parameters as JSON.
+def main(words: list[str]) -> int:
+    """Run the flow.
+
+    Args:
+        words: parameters as KEY=VALUE.
 
     Returns:
         0 if the model is deployed, 130 after an interrupt, otherwise 1.
@@ -96,10 +99,13 @@ def main(arguments: list[str]) -> int:
     raise_from_now_on()
     wait_for_api()
     try:
-        state = deploy(**json.loads(arguments[0]), return_state=True)
+        state = deploy(**arguments(words, deploy.fn), return_state=True)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print("stopped; the previous file was restored", file=sys.stderr)
         return 130
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"{state.name}: {state.message}")
     return 0 if state.is_completed() else 1
 

@@ -17,6 +17,7 @@ MAX_BYTES = 4_000_000
 """Maximum size of all golden images together; at least one image is kept."""
 MEAN_FACTOR = 1.5
 """Ratio of the accepted mean difference to the largest one that an accepted variant had at export."""
+GOLDEN_RATIO = 0.6180339887498949
 Chosen = list[tuple[int, str]]
 """Number of each image, and the reason why it was chosen."""
 
@@ -42,8 +43,9 @@ def deviations(spec: TaskSpec) -> dict[str, float]:
 def choose(values: Sequence[Values], has_classes: bool, count: int) -> Chosen:
     """Choose images from their predictions.
 
-    Of each predicted class, the image with the highest and the one with the lowest probability of its class; classes
-    take turns until `count` is reached. Without classes, images at evenly spaced ranks of the mean of their numbers.
+    Of each predicted class, the images with the highest and with the lowest probability of that class, then others
+    between them; classes take turns until `count` is reached, and at most half of the images are the most confident
+    ones. Without classes, images at evenly spaced ranks of the mean of their numbers.
 
     Args:
         values: prediction of each image.
@@ -57,17 +59,30 @@ def choose(values: Sequence[Values], has_classes: bool, count: int) -> Chosen:
     classes: dict[str, list[int]] = {}
     for number, one in enumerate(values):
         classes.setdefault(max(one, key=lambda name: one[name]), []).append(number)
-    ordered = {
-        name: sorted(members, key=lambda i: values[i][name], reverse=True) for name, members in sorted(classes.items())
-    }
-    firsts = [(members[0], f"the most confident of class {name}") for name, members in ordered.items()]
-    lasts = [(members[-1], f"the least confident of class {name}") for name, members in ordered.items() if members[1:]]
-    if len(firsts) > count:  # the same number of confident and borderline images, from classes at even distances
-        firsts, lasts = _spread(firsts, (count + 1) // 2), _spread(lasts, count // 2)
-    return [*firsts, *_spread(lasts, max(0, count - len(firsts)))]
+    chosen: Chosen = []
+    for turn in range(max(map(len, classes.values()))):
+        items = []
+        for name, members in sorted(classes.items()):
+            if turn < len(members):
+                rank = _rank(turn, len(members))
+                number = sorted(members, key=lambda i: values[i][name], reverse=True)[rank]
+                items.append((number, f"rank {rank + 1} of {len(members)} of class {name} by confidence"))
+        room = (count + 1) // 2 if turn == 0 else count - len(chosen)
+        chosen += _spread(items, room)
+    return chosen
+
+
+def _rank(turn: int, members: int) -> int:
+    """Return the rank to choose in a turn: the first, the last, then ranks between them at low discrepancy."""
+    if turn < 2:
+        return [0, members - 1][turn]
+    return sorted(range(1, members - 1), key=lambda rank: rank * GOLDEN_RATIO % 1)[turn - 2]
 
 
 def _spread(items: Chosen, count: int) -> Chosen:
+    """Return at most `count` items at even distances."""
+    if not items or count <= 0:
+        return []
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).astype(int))]
 
 
