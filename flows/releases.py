@@ -275,7 +275,13 @@ class _Work:
             git("commit", "--quiet", "--no-verify", "--message", message, cwd=self.folder)
 
     def outcome(self, outcome: Literal["released", "unchanged"], row: Row, words: str) -> Release:
-        """Return the outcome with the score of an opening."""
+        """Return the outcome with the score of an opening.
+
+        Args:
+            outcome: word for the outcome.
+            row: completed opening.
+            words: continuation of a sentence that begins with the version.
+        """
         value = f"{row['score']} {row['value']} [{row['low']}, {row['high']}]"
         message = f"{self.version.tag} {words}: {value} on {row['images']} images of the sealed test set"
         return Release(

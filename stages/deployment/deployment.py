@@ -34,7 +34,7 @@ Step = Callable[[str, Callable[[], Any]], Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to deploy, where, and the limits of the checks."""
+    """Model to deploy, target file, and limits of the checks."""
 
     model: Path
     target: Path
@@ -87,7 +87,7 @@ def deploy(plan: Plan, run_step: Step = run_directly) -> Outcome:
     """Deploy a model; first repair an earlier deployment that was killed.
 
     Args:
-        plan: what to deploy, and where.
+        plan: model, target and limits.
         run_step: runs each step.
 
     Raises:
