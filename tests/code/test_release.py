@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,9 +24,10 @@ from flows.releases import release
 from stages.core.errors import UserError
 from stages.core.openings import COLUMNS, merge_openings, parse_openings, read_openings, write_openings
 from stages.deployment.deployment import deploy
+from tests.command_line import macula
 from tests.conftest import ROOT, png, write_params
 from tests.deployed import plan_for
-from tests.shipped import COLOURS, plain
+from tests.shipped import COLOURS, colour_model, plain, served
 
 TAG = "colours@v0.0.1"
 BRANCH = "release/colours-v0.0.1"
@@ -255,6 +258,23 @@ def test_a_released_version_is_deployed_and_registered(project: Path, tmp_path: 
     assert outcome.outcome == "deployed" and found == version
     with pytest.raises(UserError, match=r"did you mean `colours@v0\.0\.1`"):
         find_model("", "colours@v0.0.2")
+
+
+@pytest.mark.slow
+def test_every_command_of_the_guide_works(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/guides/releasing.md").read_text()
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert [line.split()[1] for line in commands] == ["release", "release", "deploy", "deploy"]
+    monkeypatch.chdir(project)
+    Path("models").mkdir()
+    with served(colour_model(Path("models/model.onnx"), version="before")) as (host, port):
+        for line in commands:
+            words = shlex.split(line.replace("http://127.0.0.1:8000", f"http://{host}:{port}"))
+            assert macula(*words[1:]) == 0, line
+    found = assigned(project, "colours", "deployed")
+    assert found is not None and found.tag == TAG
+    assert releases.digest_of(Path("models/model.onnx")) == releases.digest_of(project / "data/export/model.onnx")
+    assert [row["reason"] for row in openings(project)][1:] == ["the labels of 12 test images were corrected"]
 
 
 def test_old_records_are_read_and_get_the_new_column(tmp_path: Path) -> None:
