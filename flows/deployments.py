@@ -115,8 +115,14 @@ def record_deployment(repository: str, version: Version, outcome: Outcome) -> No
         outcome: outcome of the deployment.
 
     Raises:
-        UserError: the repository cannot be reached, or see `assign_stage`.
+        UserError: the model is deployed, but the tag was not pushed.
     """
-    if outcome.outcome in ("deployed", "unchanged"):
+    if outcome.outcome not in ("deployed", "unchanged"):
+        return
+    try:
         with registry_clone(repository, "deploy") as clone:
             assign_stage(clone, version, "deployed", outcome.message, [])
+    except UserError as error:
+        raise UserError(
+            f"{outcome.message}. But {version.tag} was not registered as deployed: {error}. Run the command again"
+        ) from error

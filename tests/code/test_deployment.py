@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from stages.deployment import deployment
 from stages.deployment.deployed_file import DeployedFile, digest_of
 from stages.deployment.deployment import Plan, deploy, repair
 from stages.deployment.golden_images import GOLDEN_FILE
+from tests.conftest import ROOT
 from tests.deployed import LARGEST, Clients, exported, plan_for, proxy
 from tests.shipped import colour_model, plain, served
 
@@ -369,3 +372,22 @@ def test_a_model_that_crashes_the_check_is_reported(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(deployment, "sys", type("sys", (), {"executable": "/bin/false"}))
     plan = plan_for(exported(tmp_path / "new"), tmp_path / "model.onnx")
     assert "crashed the process" in deploy(plan).message and not plan.target.exists()
+
+
+@pytest.mark.slow
+def test_the_flow_deploys_and_reports_a_refusal(tmp_path: Path) -> None:
+    target, good, bad = (
+        tmp_path / "served.onnx",
+        exported(tmp_path / "good"),
+        exported(tmp_path / "bad", "bad", "wrong"),
+    )
+    env = os.environ | {"MACULA_STATE": str(tmp_path / "state"), "PREFECT_HOME": str(tmp_path / "prefect")}
+    env.pop("PREFECT_API_URL", None)
+    for model, code, outcome in ((good, 0, "deployed"), (good, 0, "unchanged"), (bad, 1, "refused")):
+        command = [sys.executable, "-m", "flows.deploy", f"to={target}", f"model={model}"]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert f"{outcome.capitalize()}: " in done.stdout
+        newest = max((tmp_path / "state/outcomes").iterdir())
+        assert json.loads(newest.read_text())["outcome"] == outcome
+    assert digest_of(target) == digest_of(good)

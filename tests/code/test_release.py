@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,18 @@ def test_a_released_version_is_deployed_and_registered(project: Path, tmp_path: 
     assert outcome.outcome == "deployed" and found == version
     with pytest.raises(UserError, match=r"did you mean `colours@v0\.0\.1`"):
         find_model("", "colours@v0.0.2")
+
+
+@pytest.mark.slow
+def test_the_flow_releases_and_then_reports_that_nothing_changed(project: Path, tmp_path: Path) -> None:
+    env = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
+    env.pop("PREFECT_API_URL", None)
+    for outcome in ("Released", "Unchanged"):
+        command = [sys.executable, "-m", "flows.release", "model=champion"]
+        done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{outcome}: {TAG} " in done.stdout
+    assert len(openings(project)) == 1
 
 
 @pytest.mark.slow
