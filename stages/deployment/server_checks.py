@@ -1,5 +1,6 @@
 """Checks of a running server before and after its model was replaced."""
 
+import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ CONFIRMATIONS = 20
 """Consecutive responses that must come from the new model, so that all worker processes of the server are reached."""
 PAUSE = 0.1
 """Seconds between two probes."""
+LATEST = 50
+"""Latest probes whose median latency is compared with that before the change."""
 MAX_CONSECUTIVE = 3
 """Probes that may fail one after another."""
 MIN_ERRORS = 3
@@ -200,6 +203,7 @@ def monitor(
     probes, until = Probes(), time.monotonic() + seconds
     found: list[Values | str] = [image.shipped for image in golden.images]
     while time.monotonic() < until or probes.requests < len(golden.images):
+        _check_latency(sent.seconds + probes.seconds, baseline, max_slowdown)
         number = probes.requests % len(golden.images)
         result = probes.send(client, golden, probes.requests)
         if probes.consecutive >= MAX_CONSECUTIVE:
@@ -212,13 +216,13 @@ def monitor(
             verdict = judge(golden, found)
             if not verdict.passed:
                 raise CheckFailed(f"during monitoring {verdict.message}")
-        _check_latency(probes, baseline, max_slowdown)
         if number == 0:
             _check_errors(clients_requests(), baseline)
         time.sleep(PAUSE)
     clients = clients_requests()
     _check_errors(clients, baseline)
-    latency = f"median latency {1000 * (probes.median or 0):.0f} ms"
+    median = _check_latency(sent.seconds + probes.seconds, baseline, max_slowdown)
+    latency = f"median latency {1000 * median:.0f} ms"
     if baseline.median is not None:
         latency += f" (before: {1000 * baseline.median:.0f} ms)"
     return (
@@ -227,16 +231,26 @@ def monitor(
     )
 
 
-def _check_latency(probes: Probes, baseline: Baseline, max_slowdown: float) -> None:
-    if baseline.median is None or probes.median is None or len(probes.seconds) < CONFIRMATIONS:
-        return
-    limit = max_slowdown * baseline.median + LATENCY_MARGIN
-    if probes.median > limit:
+def _check_latency(seconds: list[float], baseline: Baseline, max_slowdown: float) -> float:
+    """Return the median latency of the latest probes in seconds.
+
+    Args:
+        seconds: durations of all probes since the change.
+        baseline: values before the change.
+        max_slowdown: largest accepted ratio.
+
+    Raises:
+        CheckFailed: the median is above the limit.
+    """
+    median = statistics.median(seconds[-LATEST:]) if seconds else 0.0
+    limit = math.inf if baseline.median is None else max_slowdown * baseline.median + LATENCY_MARGIN
+    if median > limit:
         raise CheckFailed(
-            f"the median latency is {1000 * probes.median:.0f} ms, above the limit of {1000 * limit:.0f} ms "
-            f"({max_slowdown:g} times {1000 * baseline.median:.0f} ms before the change, plus "
+            f"the median latency is {1000 * median:.0f} ms, above the limit of {1000 * limit:.0f} ms "
+            f"({max_slowdown:g} times {1000 * (baseline.median or 0):.0f} ms before the change, plus "
             f"{1000 * LATENCY_MARGIN:.0f} ms)"
         )
+    return median
 
 
 def _check_errors(clients: Traffic, baseline: Baseline) -> None:

@@ -116,7 +116,7 @@ def test_the_float32_file_is_deployed_if_the_model_fails_here(
 
 def test_a_slow_model_is_rolled_back(tmp_path: Path, target: Path, server: tuple[str, int]) -> None:
     before = digest_of(target)
-    outcome = deploy(plan_for(exported(tmp_path / "new", "slow", "slow"), target, server, monitor_seconds=20))
+    outcome = deploy(plan_for(exported(tmp_path / "new", "slow", "slow"), target, server, monitor_seconds=0.1))
     assert outcome.outcome == "rolled-back" and "median latency" in outcome.message, outcome
     assert "which the server serves" in outcome.message
     assert digest_of(target) == before == outcome.digest and served_digest(server) == before[:12]

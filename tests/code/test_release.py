@@ -24,6 +24,7 @@ from flows.registry import Conflict, assigned, register
 from flows.releases import release
 from stages.core.errors import UserError
 from stages.core.openings import COLUMNS, merge_openings, parse_openings, read_openings, write_openings
+from stages.deployment.deployed_file import digest_of
 from stages.deployment.deployment import deploy
 from tests.command_line import macula
 from tests.conftest import ROOT, png, write_params
@@ -186,10 +187,10 @@ def test_an_opening_without_a_score_is_explained_and_counts(project: Path, monke
             raise Killed
         return real(command, **options)
 
-    monkeypatch.setattr(releases.subprocess, "run", killed)
+    monkeypatch.setattr(subprocess, "run", killed)
     with pytest.raises(Killed):
         release("champion")
-    monkeypatch.setattr(releases.subprocess, "run", real)
+    monkeypatch.setattr(subprocess, "run", real)
     (row,) = openings(project)
     assert row["value"] == ""
     with pytest.raises(UserError, match=rf"at {row['opened_at'][:19]}.* recorded and interrupted .*--reason"):
@@ -238,7 +239,7 @@ def test_an_opening_by_hand_on_a_branch_counts(project: Path) -> None:
     git("checkout", "--quiet", "-b", "by-hand", cwd=project)
     row = dict.fromkeys(COLUMNS, "") | {"opened_at": "2026-01-01T00:00:00+00:00", "data": "colours"}
     row |= {"version": json.loads((project / "data/sealed/test/dataset.json").read_text())["version"]}
-    row |= {"model": releases.digest_of(project / "data/export/model.onnx")[:12], "score": "accuracy", "value": "0.5"}
+    row |= {"model": digest_of(project / "data/export/model.onnx")[:12], "score": "accuracy", "value": "0.5"}
     write_openings(project / "data/openings.csv", [row])
     git("commit", "--quiet", "--all", "--message", "unseal", cwd=project)
     git("checkout", "--quiet", "main", cwd=project)
@@ -286,7 +287,7 @@ def test_every_command_of_the_guide_works(project: Path, monkeypatch: pytest.Mon
             assert macula(*words[1:]) == 0, line
     found = assigned(project, "colours", "deployed")
     assert found is not None and found.tag == TAG
-    assert releases.digest_of(Path("models/model.onnx")) == releases.digest_of(project / "data/export/model.onnx")
+    assert digest_of(Path("models/model.onnx")) == digest_of(project / "data/export/model.onnx")
     assert [row["reason"] for row in openings(project)][1:] == ["the labels of 12 test images were corrected"]
 
 
