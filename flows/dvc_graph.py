@@ -1,6 +1,5 @@
 """Query DVC for the stages of the workspace, their order and state; lock the workspace for one flow."""
 
-import fcntl
 import json
 import os
 import threading
@@ -12,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from flows.state import try_lock
 from stages.core.errors import UserError, did_you_mean
 
 LOCK = Path(".dvc/tmp/flow.lock")
@@ -82,7 +82,7 @@ def lock_workspace() -> Iterator[int]:
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a+") as file:
         deadline = time.monotonic() + RELEASE_SECONDS
-        while not _try_lock(file.fileno()):
+        while not try_lock(file.fileno()):
             holder = LOCK.read_text().strip()
             if not holder or psutil.pid_exists(int(holder)) or time.monotonic() > deadline:
                 raise UserError(
@@ -95,14 +95,6 @@ def lock_workspace() -> Iterator[int]:
         file.flush()
         _remove_stale_rwlock()
         yield file.fileno()
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _remove_stale_rwlock() -> None:

@@ -1,6 +1,5 @@
 """Run stages through `dvc repro`, at most two at the same time, each under a supervisor."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from flows import dvc_graph, supervisor
+from flows.git_commands import environment
 
 MAX_PARALLEL = 2
 """Maximum number of stages that run at the same time."""
@@ -101,12 +100,6 @@ class StageRunner:
         if self._stopped.is_set():
             return "Stopped", ""
         return (None, "") if any(map(BUSY.match, output)) else ("Failed", last_output(list(output)))
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a stage: the same `python`, unbuffered output, and no analytics of DVC."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 def last_output(output: list[str]) -> str:

@@ -68,7 +68,7 @@ def _run(command: list[str], as_json: bool) -> int:
     With `as_json` the output of the command is written to standard error.
     """
     from flows import supervisor
-    from flows.stage_runner import environment
+    from flows.git_commands import environment
 
     try:
         return supervisor.run(command, environment(), stdout=sys.stderr.fileno() if as_json else None)

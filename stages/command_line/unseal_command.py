@@ -30,7 +30,7 @@ def unseal(
     """
     _confirm(yes)
     from flows import supervisor
-    from flows.stage_runner import environment
+    from flows.git_commands import environment
 
     output = sys.stderr.fileno() if as_json else None
     repro = [sys.executable, "-m", "dvc", "repro"]

@@ -1,0 +1,71 @@
+"""Folders and locks that the flows share: workspaces, fetched models and records of runs.
+
+`MACULA_STATE` names the folder, `MACULA_REPOSITORY` the git repository of the project and `MACULA_CACHE` the DVC cache
+that all workspaces share. Each has a default inside the current project.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.core.errors import UserError
+
+
+def folder() -> Path:
+    """Return the folder for workspaces, fetched models and records of runs; it is created if it is missing."""
+    path = Path(os.environ.get("MACULA_STATE") or "work/flows").absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def repository() -> str:
+    """Return the path or URL of the git repository that contains params.yaml, the code and the tags of models."""
+    return os.environ.get("MACULA_REPOSITORY") or str(Path.cwd())
+
+
+def cache() -> Path:
+    """Return the DVC cache that all workspaces share."""
+    return Path(os.environ.get("MACULA_CACHE") or ".dvc/cache").absolute()
+
+
+@contextmanager
+def lock(name: str, use: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock among all processes on this machine that use the same state folder; it ends with the process.
+
+    Args:
+        name: name of the lock.
+        use: what the lock protects, for the message.
+        patience: time limit in seconds for another process to release the lock.
+
+    Raises:
+        UserError: another process holds the lock.
+    """
+    file = folder() / "locks" / f"{name}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as stream:
+        deadline = time.monotonic() + patience
+        while not try_lock(stream.fileno()):
+            if time.monotonic() >= deadline:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                raise UserError(
+                    f"another run (pid {holder}) is using {use}; wait until it has ended, or stop it with "
+                    f"`kill {holder}`"
+                )
+            time.sleep(0.2)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take an exclusive lock of an open file; return False if another process has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
