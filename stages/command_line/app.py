@@ -23,6 +23,7 @@ COMMANDS = {
     "configure": "Inspect images and propose params.yaml.",
     "run": "Run the stages that are out of date.",
     "predict": "Predict images with an exported model.",
+    "drift": "Compare predicted images with the training images.",
     "serve": "Serve an exported model over HTTP.",
     "publish": "Write a page that predicts in the browser.",
     "report": "Print the last run's score and pages.",
