@@ -19,7 +19,7 @@ from stages.drift.reference_statistics import MAX_CLASSES, OTHER, effective_size
 from stages.images.image_metadata import describe_image
 from stages.images.image_statistics import MONITORED, select_statistics
 from stages.tasks.task_spec import TaskSpec
-from tests.command_line import run_command
+from tests.command_line import macula
 from tests.shipped import colour_model
 
 Columns = dict[str, Any]
@@ -28,7 +28,8 @@ Columns = dict[str, Any]
 def reference(inputs: Columns, predictions: Columns, groups: Any = None) -> dict[str, Any]:
     count = len(next(iter(inputs.values())))
     of_groups = np.arange(count) if groups is None else groups
-    made = {"inputs": build_reference(inputs, of_groups), "predictions": build_reference(predictions, of_groups)}
+    sides = {"inputs": inputs, "predictions": predictions}
+    made = {side: build_reference({k: list(v) for k, v in sides[side].items()}, of_groups) for side in sides}
     return json.loads(json.dumps(made))
 
 
@@ -217,7 +218,7 @@ def test_statistics_of_predict_are_those_of_ingest_and_drift_of_them_is_found(tm
     write_images(tmp_path / "dark", 2, 40, 40)
     for name in ("same", "dark"):
         options = ["--statistics", "--format", "jsonl", "--workers", "0", "--output", str(tmp_path / f"{name}.jsonl")]
-        run_command("predict", str(model), str(tmp_path / name), *options)
+        macula("predict", str(model), str(tmp_path / name), *options)
     first = json.loads((tmp_path / "same.jsonl").read_text().splitlines()[0])
     assert first["image_statistics"] == select_statistics(describe_image(same[0], 1.0))
     assert check_drift(model, [tmp_path / "same.jsonl"], None, None)["verdict"] == "no drift"
