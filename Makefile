@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -122,6 +122,9 @@ bench-configure: env ## measure processor time and memory of configure on large 
 
 bench-leaks: env ## score which leaks between the splits configure and the audits find: about an hour
 	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.leaks.find_leaks $(ARGUMENTS)
+
+bench-drift: env ## measure false alarms and power of drift detection: about 10 minutes
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.drift.measure_drift $(ARGUMENTS)
 
 bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)

@@ -19,8 +19,9 @@ MIN_DISTANCE = 0.1
 """Smallest difference of shares, 0 to 1, that is reported however many images show it."""
 MIN_CLASS_DISTANCE = 0.05
 """The same for the shares of classes: one class in twenty is missing."""
-DRAWS = 9999
-"""Random divisions with which the distance of class shares is compared."""
+DRAWS, CHUNK, ENOUGH = 9999, 1000, 100
+"""Random divisions with which the difference of class shares is compared: at most, at a time, and the number of larger
+differences after which no more are drawn (Besag and Clifford 1991, "Sequential Monte Carlo p-values")."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,6 @@ def _compare_classes(name: str, of: str, stored: Mapping[str, Any], labels: list
     share_K, now_share_K = before_K / before_K.sum(), now_K / now_K.sum()
     apart_K = now_share_K - share_K
     independent_K = np.round(before_K * stored["effective"] / before_K.sum()).astype(int)
-    drawn_JK = np.random.default_rng(0).multivariate_hypergeometric(independent_K + now_K, now_K.sum(), DRAWS)
-    exceeding = _pearson(drawn_JK, independent_K + now_K) >= _pearson(now_K[None], independent_K + now_K) - 1e-9
     most = [int(k) for k in np.argsort(-np.abs(apart_K), kind="stable")[:3] if apart_K[k]]
     return Comparison(
         name,
@@ -136,9 +135,20 @@ def _compare_classes(name: str, of: str, stored: Mapping[str, Any], labels: list
         ", ".join(f"{names[k]} {share_K[k]:.0%}" for k in most),
         ", ".join(f"{names[k]} {now_share_K[k]:.0%}" for k in most),
         float(np.abs(apart_K).sum() / 2),
-        float((1 + exceeding.sum()) / (1 + DRAWS)),
+        _permutation_p(now_K, independent_K + now_K),
         MIN_CLASS_DISTANCE,
     )
+
+
+def _permutation_p(now_K: Integer[Array, " K"], all_K: Integer[Array, " K"]) -> float:
+    """Return the share of random divisions of all images in which the classes differ as much or more."""
+    rng, found = np.random.default_rng(0), _pearson(now_K[None], all_K)[0] - 1e-9
+    larger = drawn = 0
+    while drawn < DRAWS and larger < ENOUGH:
+        count_JK = rng.multivariate_hypergeometric(all_K, now_K.sum(), min(CHUNK, DRAWS - drawn))
+        larger += int((_pearson(count_JK, all_K) >= found).sum())
+        drawn += len(count_JK)
+    return (1 + larger) / (1 + drawn)
 
 
 def _pearson(count_JK: Integer[Array, "J K"], all_K: Integer[Array, " K"]) -> Float[Array, " J"]:
