@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from flows.git_commands import CommandFailed, git
 from flows.state import try_lock
 from stages.core.errors import UserError, did_you_mean
 
@@ -50,6 +53,37 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
         raise UserError(f"{Path.cwd()} contains no folder .dvc; run this in the folder of the project") from None
     except DvcException as error:
         raise UserError(f"DVC failed: {error}; `dvc repro --dry` reports the same error") from None
+
+
+def restore_damaged_locks() -> list[str]:
+    """Replace each `dvc.lock` that is not readable YAML, as after a full disk, by the committed one, or remove it.
+
+    No result is lost: DVC finds the outputs of stages that the file lacks in its run cache. The damaged file is kept
+    with the suffix `.damaged`. Call this while holding the lock of the workspace.
+
+    Returns:
+        One message per replaced file.
+    """
+    messages = []
+    for file in (Path("dvc.lock"), Path("data/dvc.lock")):
+        if not file.is_file() or _is_lock(file):
+            continue
+        file.replace(file.with_suffix(".lock.damaged"))
+        try:
+            git("checkout", "HEAD", "--", str(file), cwd=Path.cwd())
+        except CommandFailed:
+            messages.append(f"{file} was not readable and is not committed: stages are restored from the run cache")
+        else:
+            messages.append(f"{file} was not readable: replaced by the committed file")
+    return messages
+
+
+def _is_lock(file: Path) -> bool:
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("stages", {}), dict)
 
 
 def unchanged(stage: str) -> bool:

@@ -1,147 +1,60 @@
 """Run each stage of `dvc.yaml` as a Prefect task: `python -m flows.pipeline [STAGE...]`.
 
 The order, names and dependencies are read from DVC, and each task runs `dvc repro --single-item STAGE`. After the flow,
-`dvc repro` runs no stage, and vice versa.
+`dvc repro` runs no stage, and vice versa. A run that was interrupted or killed is resumed by the next one.
 """
 
-import base64
-import re
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from flows import api, dvc_graph, experiments
-from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
-from stages.core.plurals import quantity
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:
         load_params(Path("params.yaml"))
-        dvc_graph.load(sys.argv[1:])
         with dvc_graph.lock_workspace():
-            pass
+            for message in dvc_graph.restore_damaged_locks():
+                print(message, file=sys.stderr)
+        dvc_graph.load(sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
     wait_for_api = api.connect()
 
-from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
-from prefect.states import Cancelled, Completed, Failed
+from prefect import State, flow, get_run_logger
+from prefect.states import Failed
 
-LARGEST_PICTURE = 700_000
-"""Size limit in bytes for a picture that is embedded in an artifact; each view of the artifact loads the picture."""
+from flows.stage_tasks import run_pipeline
 
 
 @flow(name="pipeline", persist_result=False)
-def pipeline(targets: list[str] | None = None) -> State:
-    """Run the stages of the root `dvc.yaml`, or the targets, with their dependencies.
+def pipeline(
+    targets: Annotated[
+        list[str] | None,
+        Field(description="Stages of dvc.yaml to run, with the stages on which they depend; empty for all."),
+    ] = None,
+    stage_hours: Annotated[
+        float | None, Field(gt=0, description="Time limit for each stage, in hours; empty for no limit.")
+    ] = None,
+    save: Annotated[bool, Field(description="Save a complete run as an experiment of DVC.")] = True,
+) -> State:
+    """Run the stages of dvc.yaml that are out of date.
 
-    A completed run without targets is saved as an experiment.
+    A stage that fails because of the network is tried again. A stage that exceeds the time limit is stopped.
     """
     try:
-        load_params(Path("params.yaml"))
-        stages = dvc_graph.load(targets or [])
-        with dvc_graph.lock_workspace() as lock:
-            state = _run(stages, StageRunner(lock))
-            if state.is_completed() and not targets:
-                get_run_logger().info(experiments.main())
-            return state
+        state, _ = run_pipeline(targets, stage_hours)
+        if state.is_completed() and save and not targets:
+            get_run_logger().info(experiments.main())
     except UserError as error:
         return Failed(message=f"error: {error}")
-
-
-def _run(stages: dict[str, list[str]], runner: StageRunner) -> State:
-    futures: dict[str, PrefectFuture[State]] = {}
-    try:
-        for stage, upstreams in stages.items():
-            before = [futures[up] for up in upstreams]
-            futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
-        for future in futures.values():
-            future.wait()
-    finally:
-        runner.stop()  # after an interrupt or a cancellation stages may still be running
-    ends = {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
-    get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
-    missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
-    if not missed:
-        return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
-    not_run = [stage for stage in missed if ends[stage] == "NotRun"]
-    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
-    return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
-
-
-@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, runner: StageRunner) -> State:
-    """Bring one stage up to date and return its outcome as a Prefect state."""
-    outcome = runner.reproduce(stage, get_run_logger().info)
-    if outcome.ending == "Failed":
-        if blocked(stage, outcome.began):
-            _publish(stage)
-        return Failed(message=outcome.words)
-    if outcome.ending == "Stopped":
-        return Cancelled(message="the flow was stopped")
-    return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
-
-
-def blocked(stage: str, since: float) -> str:
-    """Return the text of `work/STAGE/blocked.md` if the stage wrote it after `since`; otherwise an empty string."""
-    file = _work(stage) / "blocked.md"
-    return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
-
-
-def summary(markdown: str) -> str:
-    r"""Return the first paragraph of a Markdown text and the list after it, without headings and images.
-
-    >>> summary("# Blocked\n\n2 findings:\n\n- dark images\n- copies\n\nDetails follow.")
-    '2 findings:\n- dark images\n- copies'
-    """
-    blocks = [b.strip() for b in re.split(r"\n\s*\n", markdown)]
-    words = ["\n".join(line for line in b.splitlines() if not re.match(r"#|!\[", line)) for b in blocks]
-    first, *others = [w for w in words if w] or [""]
-    for other in others:
-        if not re.match(r"[-*] |\d+\. ", other):
-            break
-        first += "\n" + other
-    return first
-
-
-def table(ends: dict[str, str], outcomes: dict[str, Outcome]) -> str:
-    """Return a table of stage, state and seconds, in the order of the graph."""
-    wide = max(map(len, ends), default=0)
-    spent = {stage: f"{outcome.seconds:8.1f} s" for stage, outcome in outcomes.items()}
-    return "\n".join(f"{stage:<{wide}}  {end:<9}{spent.get(stage, '')}".rstrip() for stage, end in ends.items())
-
-
-def _end(state: State, outcome: Outcome | None) -> str:
-    return outcome.ending if outcome else "NotRun" if state.name == "NotReady" else str(state.name)
-
-
-def _reason(stage: str, outcome: Outcome | None) -> str:
-    if outcome is None:
-        return "the flow itself crashed; its log contains the traceback"
-    return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
-
-
-def _work(stage: str) -> Path:
-    return Path("work", stage.rpartition(":")[2])
-
-
-def _publish(stage: str) -> None:
-    words, picture = (_work(stage) / "blocked.md").read_text(), _work(stage) / "blocked.png"
-    if picture.is_file() and picture.stat().st_size <= LARGEST_PICTURE:
-        encoded = base64.b64encode(picture.read_bytes()).decode()
-        words += f"\n\n![images of the findings](data:image/png;base64,{encoded})\n"
-    elif picture.is_file():
-        words += f"\n\nThe picture is too large to be shown here: `{picture}`\n"
-    name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
-    create_markdown_artifact(
-        key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
-    )
+    return state
 
 
 def main(targets: list[str]) -> int:

@@ -6,11 +6,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from flows import dvc_graph, supervisor
+from flows.dvc_repro import duration
 from flows.git_commands import environment
 
 MAX_PARALLEL = 2
@@ -18,6 +20,18 @@ MAX_PARALLEL = 2
 BUSY = re.compile(r"^ERROR: .* is busy, it is being blocked by:")
 """Message of DVC if another stage uses an overlapping path; in this case, DVC has not run the command."""
 HINTS = re.compile(r"^(To track the changes with git|To enable auto staging|Use `dvc push`|\s+(git add|dvc config) )")
+KILLED = re.compile(r"^ERROR: failed to reproduce .*: failed to run: .* exited with -9$")
+KILLED_WORDS = "error: the stage was killed (SIGKILL), as the system does when memory is exhausted"
+TEMPORARY = re.compile(
+    r"(ConnectionError|ConnectTimeout|ReadTimeout|EndpointConnectionError|IncompleteRead|RemoteDisconnected|SlowDown"
+    r"|Connection (reset|refused|aborted|timed out)|[Tt]emporary failure in name resolution|[Nn]etwork is unreachable"
+    r"|([Rr]ead|connect|operation|request) timed out|HTTP Error 5\d\d"
+    r"|\b5\d\d (Server|Internal|Service|Bad Gateway|Gateway)"
+    r"|was killed \(SIGKILL\))"
+)
+"""Last lines of a stage whose failure may be over at the next attempt: of the network, or killed from outside."""
+RETRY_SECONDS = (10.0, 60.0)
+"""Pauses in seconds before a stage with such a failure is run again."""
 DVC_MESSAGES = re.compile(r"^(Running stage '|> |ERROR: failed to reproduce .*: failed to run: )")
 
 Ending = Literal["Ran", "Restored", "Unchanged", "Failed", "Stopped"]
@@ -40,9 +54,15 @@ class Outcome:
 class StageRunner:
     """Runs the stages of one flow, and stores the outcome of each."""
 
-    def __init__(self, lock: int) -> None:
-        """Create a runner; supervisors inherit `lock`, the file descriptor of the workspace lock."""
+    def __init__(self, lock: int, limit: float | None = None) -> None:
+        """Create a runner.
+
+        Args:
+            lock: file descriptor of the workspace lock, which supervisors inherit.
+            limit: time limit for each stage, in seconds; None for no limit.
+        """
         self.outcomes: dict[str, Outcome] = {}
+        self._limit = limit
         self._lock = lock
         self._slots = threading.Semaphore(MAX_PARALLEL)
         self._supervisors: set[subprocess.Popen[bytes]] = set()
@@ -54,6 +74,7 @@ class StageRunner:
         began = time.time()
         ending: Ending | None = "Unchanged" if dvc_graph.unchanged(stage) else None
         words = ""
+        pauses = list(RETRY_SECONDS)
         while ending is None:
             with self._slots:
                 began = time.time()
@@ -61,6 +82,9 @@ class StageRunner:
             if ending is None:
                 log("waiting for another stage to release a path that both use")
                 self._stopped.wait(1)
+            elif ending == "Failed" and pauses and TEMPORARY.search(words):
+                log(f"the failure may be temporary: trying again in {pauses[0]:g} s")
+                ending = "Stopped" if self._stopped.wait(pauses.pop(0)) else None
         self.outcomes[stage] = Outcome(ending, words, began, time.time() - began)
         return self.outcomes[stage]
 
@@ -83,7 +107,7 @@ class StageRunner:
         assert running.stdout is not None
         output: deque[str] = deque(maxlen=1000)
         ending: Ending = "Ran"
-        with running:
+        with running, _time_limit(running, self._limit) as exceeded:
             for line in supervisor.lines(running.stdout):
                 if not line.strip() or HINTS.match(line):
                     continue
@@ -99,7 +123,30 @@ class StageRunner:
             return ending, ""
         if self._stopped.is_set():
             return "Stopped", ""
-        return (None, "") if any(map(BUSY.match, output)) else ("Failed", last_output(list(output)))
+        if exceeded.is_set():
+            limit = duration(self._limit or 0)
+            return "Failed", f"error: the stage was stopped after {limit}, the time limit stage_hours; raise it"
+        if any(map(BUSY.match, output)):
+            return None, ""
+        return "Failed", KILLED_WORDS if any(map(KILLED.match, output)) else last_output(list(output))
+
+
+@contextmanager
+def _time_limit(running: subprocess.Popen[bytes], seconds: float | None) -> Iterator[threading.Event]:
+    """Terminate a process after a number of seconds; yield an event that is set if this happened."""
+    exceeded = threading.Event()
+
+    def end() -> None:
+        exceeded.set()
+        running.terminate()
+
+    timer = threading.Timer(seconds or 0, end)
+    if seconds is not None:
+        timer.start()
+    try:
+        yield exceeded
+    finally:
+        timer.cancel()
 
 
 def last_output(output: list[str]) -> str:

@@ -26,19 +26,33 @@ COLOURS = ("red", "green", "blue")
 PATIENCE = 60.0  # seconds until a server responds
 
 
-def colour_model(file: Path, labels: tuple[str, ...] = COLOURS, version: str = "colours-1") -> Path:
-    """Write a model that returns the softmax of the channel means (0 to 255) divided by 16."""
+def colour_model(
+    file: Path,
+    labels: tuple[str, ...] = COLOURS,
+    version: str = "colours-1",
+    channels: tuple[int, ...] = (0, 1, 2),
+) -> Path:
+    """Write a model that returns the softmax of the channel means (0 to 255) divided by 16.
+
+    Args:
+        file: file to write.
+        labels: class of each output.
+        version: version of the data in the metadata.
+        channels: channel of each output.
+    """
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])
     probability = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", 3])
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
     divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [16.0])
+    order = helper.make_tensor("order", TensorProto.INT64, [3], channels)
     nodes = [
         helper.make_node("Cast", ["image"], ["level"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["level", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Div", ["mean", "divisor"], ["logit"]),
+        helper.make_node("Gather", ["mean", "order"], ["ordered"], axis=1),
+        helper.make_node("Div", ["ordered", "divisor"], ["logit"]),
         helper.make_node("Softmax", ["logit"], ["probability"], axis=1),
     ]
-    graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, divisor])
+    graph = helper.make_graph(nodes, "colours", [image], [probability], [axes, divisor, order])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     metadata = {
         "name": "colours", "version": version, "task": "classification", "representation": "class", "target": "label",

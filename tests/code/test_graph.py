@@ -26,7 +26,14 @@ GRAPH: dict[str, dict[str, Any]] = {
 RESOLVE = "resolve"  # reads params.yaml and writes the params that all other stages read
 FINGERPRINT = "fingerprint"  # writes the code digests on which all other stages depend
 STAGES = [name for name in GRAPH if name != RESOLVE]
-NOT_IN_THE_GRAPH = {"compare_runs", "configure", "predict", "publish", "serve"}  # run by users, not by the pipeline
+NOT_IN_THE_GRAPH = {
+    "compare_models",
+    "compare_runs",
+    "configure",
+    "predict",
+    "publish",
+    "serve",
+}  # run by users, not by the pipeline
 
 
 def module_of(stage: dict[str, Any]) -> str:

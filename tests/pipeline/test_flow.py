@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 
 from flows import dvc_graph, supervisor
 from flows.pipeline import pipeline
-from flows.stage_runner import StageRunner
+from flows.stage_runner import Outcome, StageRunner
 from stages.core.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -363,6 +363,55 @@ def test_locks_of_killed_dvc_processes_are_removed_and_others_respected(toy: Pat
         finally:
             running.kill()
             running.wait()
+
+
+def reproduce_digits(toy: Path, script: str, limit: float | None = None) -> tuple[Outcome, list[str]]:
+    """Run the stage `digits` with a script instead of stage.py; return its outcome and its log."""
+    (toy / "stage.py").write_text(script)
+    messages: list[str] = []
+    with chdir(toy), dvc_graph.lock_workspace() as lock:
+        return StageRunner(lock, limit).reproduce(DIGITS, messages.append), messages
+
+
+FAIL_ONCE = """
+import os, pathlib, signal, sys
+if not pathlib.Path("work").exists():
+    pathlib.Path("work").mkdir()
+    {failure}
+pathlib.Path(sys.argv[3]).write_text("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "failure",
+    ["sys.exit('error: https://host/weights: Connection reset by peer')", "os.kill(os.getpid(), signal.SIGKILL)"],
+)
+def test_a_stage_is_run_again_after_a_temporary_failure(
+    toy: Path, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.stage_runner.RETRY_SECONDS", (0.1,))
+    outcome, messages = reproduce_digits(toy, FAIL_ONCE.format(failure=failure))
+    assert outcome.ending == "Ran" and (toy / "data/raw/digits").read_text() == "done"
+    assert "the failure may be temporary: trying again in 0.1 s" in messages
+
+
+def test_a_stage_is_not_run_again_after_an_error_of_the_user(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.stage_runner.RETRY_SECONDS", (0.1,))
+    outcome, messages = reproduce_digits(toy, FAIL_ONCE.format(failure="sys.exit('error: decoding timed out')"))
+    assert (outcome.ending, outcome.words) == ("Failed", "error: decoding timed out")
+    assert not [message for message in messages if "trying again" in message]
+
+
+def test_a_stage_that_exceeds_the_time_limit_is_stopped(toy: Path) -> None:
+    outcome, _ = reproduce_digits(toy, "import time; time.sleep(60)", limit=2)
+    assert outcome.ending == "Failed" and outcome.seconds < 40
+    assert outcome.words.startswith("error: the stage was stopped after 2.0 s, the time limit stage_hours")
+
+
+def test_a_damaged_lock_file_is_replaced_and_no_stage_runs_again(done: Path) -> None:
+    (done / "dvc.lock").write_text("schema: '2.0'\nstages:\n  dark:\n   cmd: [")
+    assert names(run(done)) == {**dict.fromkeys(GRAPH, "Restored"), DIGITS: "Unchanged"}
+    assert (done / "dvc.lock.damaged").is_file()
 
 
 def slow_flow(toy: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:

@@ -1,0 +1,152 @@
+"""Prefect tasks that all flows share: one per stage of `dvc.yaml`.
+
+Import this module only after `flows.api.connect` if it should set the environment of Prefect.
+"""
+
+import base64
+import re
+from pathlib import Path
+
+from prefect import State, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import dvc_graph
+from flows.stage_runner import Outcome, StageRunner
+from stages.config.load import load as load_params
+from stages.core.plurals import quantity
+
+LARGEST_PICTURE = 700_000
+"""Size limit in bytes for a picture that is embedded in an artifact; each view of the artifact loads the picture."""
+
+
+def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[State, dict[str, Outcome]]:
+    """Run the stages of dvc.yaml in the current folder that are out of date, as tasks of the current flow.
+
+    Args:
+        targets: stages to run, with those on which they depend; None or empty for all.
+        stage_hours: time limit for each stage in hours; None for no limit.
+
+    Returns:
+        Completed, or Failed with the reason of each stage that failed; and the outcomes of the stages.
+
+    Raises:
+        UserError: params.yaml or dvc.yaml is not valid, or another run uses the folder.
+    """
+    load_params(Path("params.yaml"))
+    with dvc_graph.lock_workspace() as lock:
+        for message in dvc_graph.restore_damaged_locks():
+            get_run_logger().warning(message)
+        runner = StageRunner(lock, stage_hours and stage_hours * 3600)
+        return run_stages(dvc_graph.load(targets or []), runner), runner.outcomes
+
+
+def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
+    """Run stages as tasks of the current flow, each after those on which it depends.
+
+    Args:
+        stages: stages, upstream first, each with the stages on which it depends.
+        runner: runner of the stages, which is stopped at the end.
+
+    Returns:
+        Completed, or Failed with the reason of each stage that failed.
+    """
+    futures: dict[str, PrefectFuture[State]] = {}
+    try:
+        for stage, upstreams in stages.items():
+            before = [futures[up] for up in upstreams]
+            futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
+        for future in futures.values():
+            future.wait()
+    finally:
+        runner.stop()  # after an interrupt or a cancellation stages may still be running
+    ends = {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
+    get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
+    missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
+    if not missed:
+        return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
+    not_run = [stage for stage in missed if ends[stage] == "NotRun"]
+    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
+    return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
+
+
+@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: str, runner: StageRunner) -> State:
+    """Bring one stage up to date and return its outcome as a Prefect state."""
+    outcome = runner.reproduce(stage, get_run_logger().info)
+    if outcome.ending == "Failed":
+        if blocked(stage, outcome.began):
+            _publish(stage)
+        return Failed(message=outcome.words)
+    if outcome.ending == "Stopped":
+        return Cancelled(message="the flow was stopped")
+    return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
+
+
+def blocked(stage: str, since: float) -> str:
+    """Return the text of `work/STAGE/blocked.md` if the stage wrote it after `since`; otherwise an empty string."""
+    file = _work(stage) / "blocked.md"
+    return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
+
+
+def summary(markdown: str) -> str:
+    r"""Return the first paragraph of a Markdown text and the list after it, without headings and images.
+
+    >>> summary("# Blocked\n\n2 findings:\n\n- dark images\n- copies\n\nDetails follow.")
+    '2 findings:\n- dark images\n- copies'
+    """
+    blocks = [b.strip() for b in re.split(r"\n\s*\n", markdown)]
+    words = ["\n".join(line for line in b.splitlines() if not re.match(r"#|!\[", line)) for b in blocks]
+    first, *others = [w for w in words if w] or [""]
+    for other in others:
+        if not re.match(r"[-*] |\d+\. ", other):
+            break
+        first += "\n" + other
+    return first
+
+
+def table(ends: dict[str, str], outcomes: dict[str, Outcome]) -> str:
+    """Return a table of stage, state and seconds, in the order of the graph."""
+    wide = max(map(len, ends), default=0)
+    spent = {stage: f"{outcome.seconds:8.1f} s" for stage, outcome in outcomes.items()}
+    return "\n".join(f"{stage:<{wide}}  {end:<9}{spent.get(stage, '')}".rstrip() for stage, end in ends.items())
+
+
+def _end(state: State, outcome: Outcome | None) -> str:
+    return outcome.ending if outcome else "NotRun" if state.name == "NotReady" else str(state.name)
+
+
+def _reason(stage: str, outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "the flow itself crashed; its log contains the traceback"
+    return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
+
+
+def _work(stage: str) -> Path:
+    return Path("work", stage.rpartition(":")[2])
+
+
+def _publish(stage: str) -> None:
+    folder = _work(stage)
+    words = (folder / "blocked.md").read_text() + embedded(folder / "blocked.png", "images of the findings")
+    name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
+    create_markdown_artifact(
+        key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
+    )
+
+
+def embedded(picture: Path, description: str) -> str:
+    """Return Markdown that shows a PNG file in an artifact; empty if the file does not exist.
+
+    Args:
+        picture: PNG file; one that is larger than `LARGEST_PICTURE` is named instead.
+        description: text for readers who do not see the picture.
+    """
+    if not picture.is_file():
+        return ""
+    if picture.stat().st_size > LARGEST_PICTURE:
+        return f"\n\nThe picture is too large to be shown here: `{picture}`\n"
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    return f"\n\n![{description}](data:image/png;base64,{encoded})\n"
