@@ -31,8 +31,8 @@ from stages.batch_prediction import (
     write_legends,
 )
 from stages.core.errors import UserError
+from stages.core.path_parts import IMAGE_SUFFIXES
 from stages.core.plurals import quantity
-from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
 from stages.images.display import STRETCHED
 from stages.runtime import Model, compute_digest

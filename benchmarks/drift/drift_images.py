@@ -14,7 +14,7 @@ from stages.images.decode import DecodedImage
 from stages.images.image_statistics import MONITORED, compute_statistics
 
 ACCURACY = 0.8
-"""Accuracy of the simulated predictions; the wrong ones are any class, as frequent as in the data."""
+"""Accuracy of the simulated predictions; the others are any class with equal chance."""
 CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "brightness times 0.8": lambda image: (image * 0.8).astype(np.uint8),
     "brightness times 0.95": lambda image: (image * 0.95).astype(np.uint8),
@@ -78,14 +78,15 @@ def simulated(count: int, rng: np.random.Generator) -> Statistics:
     return Statistics(inputs, rng.choice([f"class {k}" for k in range(10)], count, p=share))
 
 
-def predicted(classes: np.ndarray, rng: np.random.Generator) -> dict[str, list[str] | list[float]]:
-    """Return simulated predictions for images: the true class with `ACCURACY`, otherwise that of a random image.
+def predicted(classes: np.ndarray, names: np.ndarray, rng: np.random.Generator) -> dict[str, list[str] | list[float]]:
+    """Return simulated predictions for images, which are independent of each other.
 
     Args:
         classes: true classes.
+        names: names of all classes.
         rng: random number generator.
     """
     right = rng.random(len(classes)) < ACCURACY
-    label = np.where(right, classes, rng.choice(classes, len(classes)))
+    label = np.where(right, classes, rng.choice(names, len(classes)))
     confidence = np.where(right, rng.beta(8, 2, len(classes)), rng.beta(4, 3, len(classes)))
     return {"class": label.tolist(), "confidence": confidence.tolist()}

@@ -127,12 +127,15 @@ def compare(known: Statistics, batch: Statistics, rng: np.random.Generator) -> D
         batch: new images.
         rng: random number generator.
     """
-    count = len(known.classes)
+    count, names = len(known.classes), np.unique(np.concatenate([known.classes, batch.classes]))
     reference = {
         "inputs": build_reference({k: v.tolist() for k, v in known.inputs.items()}, np.arange(count)),
-        "predictions": build_reference(predicted(known.classes, rng), np.arange(count)),
+        "predictions": build_reference(predicted(known.classes, names, rng), np.arange(count)),
     }
-    values = {"inputs": {k: v.tolist() for k, v in batch.inputs.items()}, "predictions": predicted(batch.classes, rng)}
+    values = {
+        "inputs": {k: v.tolist() for k, v in batch.inputs.items()},
+        "predictions": predicted(batch.classes, names, rng),
+    }
     return compare_with_reference(reference, [str(i) for i in range(len(batch.classes))], values)
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 from PIL import Image
 
 from stages.check_drift import main as check_drift
@@ -20,6 +18,7 @@ from stages.images.image_metadata import describe_image
 from stages.images.image_statistics import MONITORED, select_statistics
 from stages.tasks.task_spec import TaskSpec
 from tests.command_line import macula
+from tests.drift_models import with_reference, write_images
 from tests.shipped import colour_model
 
 Columns = dict[str, Any]
@@ -183,32 +182,6 @@ SPEC = {"representation": "", "target": "", "labels": ("a", "b"), "points": ("no
 )
 def test_predictions_of_every_task_have_a_summary(task: str, record: Columns, summary: Columns) -> None:
     assert summarize_prediction(record, TaskSpec(task, **SPEC)) == summary  # type: ignore[arg-type]
-
-
-def write_images(folder: Path, seed: int, count: int, level: int) -> list[bytes]:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for i in range(count):
-        image = np.clip(rng.normal(level, 20, (12, 12, 3)), 0, 255).astype(np.uint8)
-        image[..., rng.integers(3)] = 250
-        Image.fromarray(image).save(folder / f"{i:03d}.png")
-    return [file.read_bytes() for file in sorted(folder.iterdir())]
-
-
-def with_reference(file: Path, images: list[bytes]) -> Path:
-    """Add the reference of images to a toy model, with the statistics that ingest stores."""
-    rows = [describe_image(data, 1.0) for data in images]
-    inputs = {name: [float(row[name]) for row in rows] for name in MONITORED}
-    classes = {"class": ["red", "green", "blue"] * 20}
-    made = {
-        "inputs": build_reference(inputs, np.arange(len(rows))),
-        "predictions": build_reference(classes, np.arange(60)),
-    }
-    model = onnx.load(file)
-    stored = {prop.key: prop.value for prop in model.metadata_props} | {"drift_reference": json.dumps(made)}
-    helper.set_model_props(model, stored)
-    onnx.save(model, file)
-    return file
 
 
 def test_statistics_of_predict_are_those_of_ingest_and_drift_of_them_is_found(tmp_path: Path) -> None:
