@@ -118,7 +118,18 @@ def list_source(source: str) -> source_listing.Listing:
 
 @task(name="predict", task_run_name="predict {batch.name}", cache_policy=NO_CACHE, persist_result=False)
 def predict(store: Store, batch: Batch, model: Path, files: bool, workers: int) -> Waiting:
-    """Predict the images of a batch and record them as scored; an interrupted batch is resumed."""
+    """Predict the images of a batch and record them as scored; an interrupted batch is resumed.
+
+    Args:
+        store: state and results of the source.
+        batch: images to predict.
+        model: ONNX file.
+        files: whether predicted masks or images are written.
+        workers: number of processes; 0 for one per core.
+
+    Raises:
+        UserError: the images cannot be fetched, or `predict` stopped.
+    """
     if not store.results(batch).is_dir() and not (store.work / ROWS).is_file():
         folder, images = store.prepare(batch)
         rows = store.work / ROWS
@@ -126,7 +137,7 @@ def predict(store: Store, batch: Batch, model: Path, files: bool, workers: int) 
         options = ["--statistics", "--format", "jsonl", "--output", str(rows)]
         options += ["--files", str(store.work / "files")] if files else []
         options += ["--workers", str(workers)] if workers else []
-        lines = _macula(["predict", str(model), images, *options], folder)
+        lines = _macula(["predict", *options, "--", str(model), images], folder)
         if not rows.is_file():
             raise UserError(f"the images were not predicted: {last_output(lines)}")
     return store.finish(batch)
@@ -134,7 +145,17 @@ def predict(store: Store, batch: Batch, model: Path, files: bool, workers: int) 
 
 @task(name="compare", task_run_name="compare", cache_policy=NO_CACHE, persist_result=False)
 def compare(store: Store, waiting: list[Waiting], model: Path, digest: str) -> dict[str, Any]:
-    """Compare the waiting images with the reference in the model; write drift.json and the page to the last results."""
+    """Compare the waiting images with the reference in the model; write drift.json and the page to the last results.
+
+    Args:
+        store: state and results of the source.
+        waiting: results to compare.
+        model: ONNX file.
+        digest: SHA-256 of the model file.
+
+    Raises:
+        UserError: the rows cannot be compared.
+    """
     comparable = [one for one in waiting if one.model == digest and (store.results(one) / ROWS).is_file()]
     if left := sum(one.images for one in waiting if one not in comparable):
         get_run_logger().warning("%s are not compared: another model predicted them, or the rows were removed", left)
@@ -155,7 +176,14 @@ def compare(store: Store, waiting: list[Waiting], model: Path, digest: str) -> d
 
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish(store: Store, last: Waiting, result: dict[str, Any], tag: str) -> None:
-    """Publish the page as an artifact and, if there is drift, emit the event; its id is that of the batch."""
+    """Publish the page as an artifact and, if there is drift, emit the event; its id is that of the batch.
+
+    Args:
+        store: state and results of the source.
+        last: results that contain the page.
+        result: content of drift.json.
+        tag: version of the model; empty if it is a file.
+    """
     page = store.results(last) / "drift.md"
     if page.is_file():
         text = page.read_text(encoding="utf-8").replace("![furthest images](furthest.png)", "")

@@ -119,9 +119,9 @@ class Store:
         self.work.mkdir(parents=True, exist_ok=True)
         if is_remote(self.source):
             copied = source_listing.mirror(self.source, self.copy, batch.files)
-            return (copied, ".") if copied.is_dir() else (copied.parent, f"./{copied.name}")
+            return (copied, ".") if copied.is_dir() else (copied.parent, copied.name)
         if Path(self.source).is_file():
-            return Path(self.source).parent, f"./{Path(self.source).name}"
+            return Path(self.source).parent, Path(self.source).name
         images = self.work / "images"
         try:
             for name in batch.files:

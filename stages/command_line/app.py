@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "Run the stages that are out of date.",
     "predict": "Predict images with an exported model.",
     "drift": "Compare predicted images with the training images.",
+    "score": "Predict the new images of a folder or bucket.",
     "serve": "Serve an exported model over HTTP.",
     "publish": "Write a page that predicts in the browser.",
     "report": "Print the last run's score and pages.",
