@@ -12,7 +12,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-flows test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -157,6 +157,9 @@ test-slow: env ## overfit every task in every representation to a tiny set: abou
 
 test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
+
+test-flows: env ## run the flows with killed runs, bad data and a failing store: about 8 minutes
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m flows
 
 test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 minutes
 	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages.core.findings import read_findings
+from stages.core.plurals import quantity
 
 Result = Literal["promoted", "kept", "held", "stopped"]
 
@@ -116,9 +117,11 @@ def _objective(challenger: Path, champion: Path | None) -> Check:
 
 
 def _warnings(challenger: Path, champion: Path | None) -> Check:
-    known = _warning_ids(champion) if champion else set()
-    new = sorted(_warning_ids(challenger) - known)
-    if champion is None or not new:
+    found = _warning_ids(challenger)
+    if champion is None:
+        return Check("findings", True, f"{quantity(len(found), 'warning')}; there is no champion to compare with")
+    new = sorted(found - _warning_ids(champion))
+    if not new:
         return Check("findings", True, "no warning that the champion's data did not have")
     return Check("findings", False, f"the data have new warnings: {', '.join(new)}")
 

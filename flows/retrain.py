@@ -6,6 +6,7 @@ data. The result of a run is one atomic push: a branch `retrain/...` with dvc.lo
 the version, and the tag of the champion if it is promoted.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -145,7 +146,13 @@ def _finish(request: Request, options: Options, folder: Path) -> State:
 
 @task(name="find data", task_run_name="find data", cache_policy=NO_CACHE, persist_result=False)
 def find_data(repository: str, revision: str, source: str) -> Request:
-    """Find the commit to train and list the files of the source."""
+    """Find the commit to train and list the files of the source.
+
+    Args:
+        repository: path or URL of the git repository.
+        revision: branch, tag or commit; HEAD for the default branch.
+        source: folder, archive or URL; empty for `ingest.source` of params.yaml.
+    """
     request = retrain_records.request_for(repository, revision, source)
     get_run_logger().info(
         "commit %s, %d files in %s, key %s",
@@ -195,7 +202,15 @@ def push_data(folder: Path) -> None:
 def compare_with_champion(
     request: Request, folder: Path, champion: registry.Version | None, min_gain: float, max_slowdown: float
 ) -> Decision:
-    """Compare the model of a workspace with the champion on the same validation images, and decide."""
+    """Compare the model of a workspace with the champion on the same validation images, and decide.
+
+    Args:
+        request: commit and data of the run.
+        folder: workspace in which the pipeline has completed.
+        champion: current champion; None if there is none.
+        min_gain: smallest gain of the score for a promotion.
+        max_slowdown: largest ratio of the durations of one prediction.
+    """
     if champion is None:
         return decide(folder, None, None, min_gain=min_gain, max_slowdown=max_slowdown)
     current = workspaces.model_of(request.repository, champion)
@@ -214,7 +229,7 @@ def compare_with_champion(
             folder, current, None, min_gain=min_gain, max_slowdown=max_slowdown,
             incomparable=f"{champion.tag} cannot be compared: {reason}",
         )  # fmt: skip
-    comparison = YAML(typ="safe").load((output / "comparison.json").read_text())
+    comparison = json.loads((output / "comparison.json").read_text())
     return decide(folder, current, comparison, min_gain=min_gain, max_slowdown=max_slowdown)
 
 
@@ -223,6 +238,13 @@ def record_run(
     request: Request, folder: Path, decision: Decision, name: str | None, champion: registry.Version | None
 ) -> registry.Version | None:
     """Commit the record, register the version if there is a model, and publish both with one push.
+
+    Args:
+        request: commit and data of the run.
+        folder: workspace of the run.
+        decision: decision about its model.
+        name: name of the model in the registry; None if the pipeline did not complete.
+        champion: version with which it was compared; None if there was none.
 
     Raises:
         registry.Conflict: another run has registered a version of this name in the meantime.
@@ -241,6 +263,7 @@ def record_run(
         number,
         champion.number if champion else None,
         datetime.now(UTC).isoformat(timespec="seconds"),
+        {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob("data/*/metrics.json"))},
     )
     (folder / retrain_records.RECORD).write_text(record.as_json(), encoding="utf-8")
     recorded = [retrain_records.RECORD] if name is None else [retrain_records.RECORD, *RUN_FILES]
@@ -272,7 +295,7 @@ def _report(request: Request, folder: Path, decision: Decision, version: registr
     lines = [f"# {decision.result.capitalize()}", words, *(f"- {c.name}: {c.message}" for c in decision.checks)]
     lines += [f"Report: `{report}`"] if report else []
     if decision.result == "held" and version:
-        lines.append(f"To promote it: `gto assign {name} champion --version {version.number}`, then push the tag.")
+        lines.append(f"To promote it: `gto assign {name} --version {version.number} --stage champion`, then push the tag.")
     picture = embedded(folder / "work/comparison/differences.png", "images for which one model is wrong")
     create_markdown_artifact(key=f"retrain-{name}", markdown="\n\n".join(lines) + picture, description=decision.reason)
     emit_event(

@@ -62,6 +62,8 @@ class Record:
     """Version with which it was compared; None if there was none."""
     ended: str
     """Time of the decision, ISO 8601 in UTC."""
+    metrics: dict[str, Any]
+    """Metrics of each stage that completed."""
 
     def as_json(self) -> str:
         """Return the record as JSON."""

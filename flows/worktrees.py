@@ -84,7 +84,8 @@ def clone_name(name: str, changes: str) -> str:
 def run_in_clone(folder: Path, params: str) -> None:
     """Clone the last commit into `folder`, which is removed first if it exists, and run the pipeline there.
 
-    The assignment of images to splits and the pretrained weights are copied; cached results are not computed again.
+    The assignment of images to groups and splits, and the pretrained weights, are copied; cached results are not
+    computed again.
 
     Args:
         folder: folder of the clone.
@@ -99,7 +100,7 @@ def run_in_clone(folder: Path, params: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "clone", "--quiet", ".", str(folder)], check=True)
     (folder / "params.yaml").write_text(params, encoding="utf-8")
-    for file in Path("data/splits").glob("*.json"):
+    for file in (*Path("data/splits").glob("*.json"), *Path("data/splits").glob("*.groups.csv")):
         shutil.copy(file, folder / "data/splits")
     shutil.copytree("data/weights", folder / "data/weights", dirs_exist_ok=True)
     env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}

@@ -5,7 +5,9 @@ The output states the reasons for the values, other interpretations of the sourc
 
 import os
 import runpy
+import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,10 @@ from stages.configuration import (
     propose_params,
     summarize,
 )
+from stages.configuration.appearance_groups import QUICK, THOROUGH, AppearanceOptions
+from stages.configuration.group_table_files import draw_groups
 from stages.configuration.resolution import smaller_size
-from stages.configuration.source_proposal import such_as
+from stages.configuration.source_proposal import name_data_set, such_as
 from stages.configuration.summary import MAX_LISTED, find_unused_images, group_failures
 from stages.configuration.training_budget import suffices
 from stages.core.dependency_errors import explain
@@ -40,6 +44,7 @@ from stages.images.sandbox import without_isolation
 from stages.images.unsupported_formats import describe_unsupported
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.format_detection import find_formats
+from stages.importers.group_table import format_group_table, name_group_table, read_group_table
 from stages.importers.sample import read_annotation
 
 TIMED_ON = 8  # number of images on which training is timed
@@ -64,6 +69,8 @@ class Proposal:
 
     output: Path
     """File that was written."""
+    groups: tuple[Path, Path] | None
+    """Table of groups that was written beside it, and its place in the project; None if no table is proposed."""
     choices: list[Choice]
     """Proposed values with reasons."""
     lines: list[str]
@@ -78,8 +85,10 @@ def main(options: ConfigureOptions) -> Proposal:
             output file exists or cannot be written.
     """
     params, text = load(Path("params.yaml")), Path("params.yaml").read_text(encoding="utf-8")
-    if options.output.exists() and not options.replace:
-        raise UserError(f"{options.output} exists; use another --output, or --replace to overwrite it")
+    for file in (options.output, table_file(options.output)):
+        if file.exists() and not options.replace:
+            raise UserError(f"{file} exists; use another --output, or --replace to overwrite it")
+    appearance = _appearance_options(options)
     with ExitStack() as stack:
         stack.enter_context(without_isolation())
         with announce(f"configure: listing the files of {options.source}"):
@@ -91,16 +100,64 @@ def main(options: ConfigureOptions) -> Proposal:
             failures.insert(0, f"{number}, {such_as(len(refused))}{refused[0].path!a}: {refused[0].reason}")
         found = [one for one in found if _matches_options(one, options)]
         with announce("configure: inspecting images"):
-            chosen, facts = _first_usable(files, found, params, failures, options)
+            chosen, facts = _first_usable(files, found, params, failures, options, appearance)
             proposed, counts = propose_params(chosen, facts, options.source, params)
         if not options.quick:
             with announce("configure: timing training steps"):
                 proposed = _fit_to_time_budget(proposed, chosen, facts, text, options.minutes)
         left_out = find_unused_images(files, chosen)
+    groups = _write_groups(chosen, facts.grouping.table, appearance, options.output, params.ingest.max_megapixels)
     _write(_text(text, proposed), options.output)
     rivals = [one for one in found if one is not chosen]
     lines = [one_line(line) for line in summarize(chosen, rivals, facts, proposed, counts, left_out, failures, params)]
-    return Proposal(options.output, proposed, lines)
+    return Proposal(options.output, groups, proposed, lines)
+
+
+def table_file(output: Path) -> Path:
+    """Return the table of groups that is written beside the proposed params, such as `params.proposed.groups.csv`."""
+    return output.with_suffix(".groups.csv")
+
+
+def _appearance_options(options: ConfigureOptions) -> AppearanceOptions:
+    """Return the limits of the comparison of all images, and the accepted table of groups.
+
+    Raises:
+        UserError: the accepted table cannot be read.
+    """
+    words = ["macula", "configure", str(options.source), "--replace"]
+    for name, value in (("--inside", options.inside), ("--format", options.format)):
+        words += [name, value] if value else []
+    words += [] if options.output == Path("params.proposed.yaml") else ["--output", str(options.output)]
+    file = Path(name_group_table(name_data_set(options.source)))
+    accepted = read_group_table(file) if file.exists() else {}
+    return AppearanceOptions(QUICK if options.quick else THOROUGH, shlex.join(words), str(file), accepted)
+
+
+def _write_groups(
+    chosen: FormatCandidate,
+    rows: Mapping[str, str],
+    appearance: AppearanceOptions,
+    output: Path,
+    max_megapixels: float,
+) -> tuple[Path, Path] | None:
+    """Write a table of groups beside the output, with pictures of some groups; an accepted table stays as it is.
+
+    Args:
+        chosen: chosen interpretation of the source.
+        rows: group by path; empty if no table is proposed.
+        appearance: the accepted table.
+        output: file of the proposed params.
+        max_megapixels: value of `ingest.max_megapixels`.
+
+    Returns:
+        The table, and its place in the project; None if there is nothing new.
+    """
+    if not rows or rows == appearance.accepted:
+        return None
+    file = table_file(output)
+    draw_groups(chosen.samples, rows, max_megapixels).save(file.with_suffix(".png"))
+    _write(format_group_table(rows), file)
+    return file, Path(appearance.file)
 
 
 def _text(text: str, proposed: list[Choice]) -> str:
@@ -131,18 +188,31 @@ def _matches_options(reading: FormatCandidate, options: ConfigureOptions) -> boo
 
 
 def _first_usable(
-    files: SourceFiles, found: list[FormatCandidate], params: Params, failures: list[str], options: ConfigureOptions
+    files: SourceFiles,
+    found: list[FormatCandidate],
+    params: Params,
+    failures: list[str],
+    options: ConfigureOptions,
+    appearance: AppearanceOptions,
 ) -> tuple[FormatCandidate, SourceFacts]:
     """Return the first interpretation with usable images, and the statistics of these images.
 
     The reasons against the interpretations before it are added to `failures`.
+
+    Args:
+        files: files of the source.
+        found: interpretations of the source.
+        params: current params.
+        failures: reasons against other interpretations; more are added.
+        options: options of the command.
+        appearance: limits of the comparison of all images, and the accepted table of groups.
 
     Raises:
         UserError: no interpretation has usable images.
     """
     for reading in found:
         try:
-            return reading, inspect_images(reading, params.ingest.max_megapixels)
+            return reading, inspect_images(reading, params.ingest.max_megapixels, appearance)
         except UserError as error:
             failures.append(f"{reading.format} in {reading.inside or 'the source'}: {error}")
     if not files:

@@ -41,6 +41,7 @@ from stages.images.image_metadata import describe_image, pixel_digest
 from stages.images.ingest_cache import IngestCache
 from stages.images.sandbox import WORKERS, run_isolated
 from stages.importers import Sample, open_source, reject_ambiguous_labels
+from stages.importers.group_table import is_project_table
 from stages.importers.sample import read_annotation
 from stages.importers.sequence_blocks import block_scope, group_blocks, near_held_out
 from stages.importers.sidecar_files import values_by_class
@@ -460,6 +461,8 @@ def _grouping_rule(ingest: Ingest, scope: str) -> str:
 
 
 def _grouping(ingest: Ingest) -> str:
+    if is_project_table(ingest.group_table):
+        return f"table {ingest.group_table}"
     if ingest.inside.lower().endswith(TABLE_SUFFIXES) and ingest.columns.group is not None:
         return f"column {ingest.columns.group}"
     if ingest.group_table:

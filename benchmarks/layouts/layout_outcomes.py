@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import psutil
 
+from benchmarks.accepted_groups import accept_groups
 from benchmarks.layouts.layout_answers import Layout
 from stages import configure, ingest
 from stages.config.load import load
@@ -57,6 +58,7 @@ def run_layout(layout: Layout, folder: Path) -> Outcome:
         except UserError as error:
             return Outcome(refusal=str(error), cpu_seconds=_cpu_seconds() - started)
         used = _cpu_seconds() - started
+        accept_groups(proposal)
         params, lines = load(Path("proposed.yaml")), tuple(proposal.lines)
         try:
             manifest = _ingest(params)

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.accepted_groups import accept_groups
 from benchmarks.leaks.leak_structures import CONTROL, STRUCTURES, LeakCase, LeakStructure
 from benchmarks.result_pages import add_run_arguments, output_folder
 from stages.audits import duplicates, leakage, sequence_leakage
@@ -111,6 +112,7 @@ def _run(case: LeakCase, folder: Path) -> tuple[pd.DataFrame, list[Finding], lis
     with chdir(folder):
         output = folder / "proposed.yaml"
         proposal = configure(ConfigureOptions(source, "", "", output, replace=True, minutes=1, quick=True))
+        accept_groups(proposal)
         params = load(output)
         sections = {"ingest": params.ingest, "split": params.split}
         call(ingest, [source, folder / "splits", folder / "sealed", folder / "ingested"], sections)

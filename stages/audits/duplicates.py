@@ -167,7 +167,8 @@ def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
         f"{len(similar)} of {quantity(compared, 'image')} {'has' if len(similar) == 1 else 'have'} an image of another "
         f"group that is far nearer than distinct images are: {list_pairs(similar, 3)}. They may be "
         "exposures, views or frames of one object: if so, give the images of an object the same group, "
-        "by a column of the table or by ingest.group_regex. Single edited copies cannot be recognized among them."
+        "by a column of the table, by ingest.group_regex, or by a table of similar images, which `macula configure` "
+        "writes (ingest.group_table). Single edited copies cannot be recognized among them."
     )
     evidence = clusters.evidence(similar, compared)
     return Finding(

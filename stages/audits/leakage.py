@@ -82,7 +82,8 @@ def _clusters(clusters: Clusters, similar: list[tuple[str, str]]) -> Finding:
         f"training image that is far nearer than distinct images are: {list_pairs(similar, 5)}. "
         f"{clusters.share:.0%} of the images are in such clusters, as if each object had several images. "
         "Scores on them measure memorization: give the images of an object the same group, "
-        "by a column of the table or by ingest.group_regex."
+        "by a column of the table, by ingest.group_regex, or by a table of similar images, which `macula configure` "
+        "writes (ingest.group_table)."
     )
     evidence = clusters.evidence(similar, compared)
     return Finding("leakage/near-duplicates", "warning", message, evidence, [p for pair in similar[:12] for p in pair])

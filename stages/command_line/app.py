@@ -30,6 +30,7 @@ COMMANDS = {
     "report": "Print the last run's score and pages.",
     "compare": "Compare variants of params.yaml.",
     "runs": "Compare all runs on one page.",
+    "retrain": "Train on new data, promote if better.",
     "unseal": "Score the sealed test split.",
     "params": "Print all keys of params.yaml.",
     "doctor": "Check the installation and the machine.",

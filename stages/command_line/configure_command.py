@@ -21,7 +21,9 @@ def configure(
         ImageFormat | None, Option("--format", "--form", help="Format of the labels.  [default: detected]")
     ] = None,
     output: Annotated[Path, Option(help="File to write.")] = Path("params.proposed.yaml"),
-    replace: Annotated[bool, Option("--replace", help="Overwrite the file that --output names.")] = False,
+    replace: Annotated[
+        bool, Option("--replace", help="Overwrite the file that --output names, and the files of groups beside it.")
+    ] = False,
     minutes: Annotated[float, Option(help="Time that training may take, in minutes; it limits train.epochs.")] = 15,
     quick: Annotated[
         bool, Option("--quick", help="Do not time training on this machine; --minutes has no effect then.")
@@ -35,9 +37,16 @@ def configure(
 
     proposal = main(ConfigureOptions(source, inside, format or "", output, replace, minutes, quick))
     if as_json:
-        print_json({"output": proposal.output, "choices": [asdict(one) for one in proposal.choices],
+        print_json({"output": proposal.output, "groups": proposal.groups and proposal.groups[0],
+                    "choices": [asdict(one) for one in proposal.choices],
                     "explanation": proposal.lines})  # fmt: skip
         return
     print("\n".join(proposal.lines))
     print(f"\nWritten to {output}, with the reasons as comments. Review the file, then run")
-    print(f"  mv {output} params.yaml && macula run")
+    accept = f"mv {output} params.yaml && macula run"
+    if proposal.groups:
+        table, place = proposal.groups
+        print(f"  mv {table} {place} && {accept}")
+        print(f"The groups are listed in {table}; {table.with_suffix('.png')} shows some of them, one per row.")
+    else:
+        print(f"  {accept}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.command_line.machine_checks import Check
+from stages.core.plurals import quantity
 
 PATIENCE = 15.0
 """Seconds that a service may take to respond."""
@@ -67,3 +68,30 @@ def prefect_api() -> Iterator[Check]:
             "start it with `prefect server start`, or remove the setting with `prefect config unset PREFECT_API_URL`"
         )
         yield Check(name, "warning", f"{url} does not respond", advice)
+
+
+def remote_objects(read: bool, repair: bool) -> Iterator[Check]:
+    """Compare every object of DVC that the project in the current folder uses with its default remote.
+
+    Args:
+        read: read the objects, instead of comparing sizes and ETags.
+        repair: replace missing and wrong objects.
+
+    Raises:
+        UserError: the current folder is not a DVC project with a default remote, or the remote does not respond.
+    """
+    from flows.remote_check import check_remote
+
+    name = "remote objects"
+    remote, count, problems = check_remote(Path.cwd(), read=read, repair=repair)
+    how = "bytes" if read else "sizes and ETags"
+    yield Check(name, "ok", f"{remote}: {quantity(count, 'object')} compared by {how}, {len(problems)} with a problem")
+    for problem in problems:
+        found = f"{problem.digest} is {problem.fault}: {problem.used_by}"
+        if problem.repaired:
+            yield Check(name, "warning", f"{found}; repaired")
+        elif problem.fault == "lost":
+            advice = "copy it from another machine's cache, or run the pipeline at this revision again"
+            yield Check(name, "error", found, advice)
+        else:
+            yield Check(name, "error", found, "`macula doctor --remote --repair` replaces it")

@@ -97,7 +97,9 @@ class Ingest(Section):
     group_table: str = ""
     """Path in `source` of a table (csv, parquet) that names the group of every image, such as `metadata.csv` beside
     images and masks; `columns.path` and `columns.group` name its columns. In the format table, the table of the labels
-    has them. Empty: none."""
+    has them. Or a table in data/splits with the columns path and group, such as `data/splits/flowers.groups.csv`, which
+    `configure` writes if images form groups only by their similarity; images without a row keep the group that they
+    have otherwise. Empty: none."""
     coco_group: str = ""
     """Key of the images in a COCO file whose value is the group, such as `location`, `seq_id` or `video_id`. Empty:
     none."""

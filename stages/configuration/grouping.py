@@ -1,11 +1,17 @@
 """Detection of related images, which must stay in one split, by file name, capture time and similarity."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
+from stages.configuration.appearance_groups import (
+    AppearanceGroups,
+    AppearanceOptions,
+    compare_all,
+    group_by_appearance,
+)
 from stages.configuration.filename_patterns import CandidateGrouping, assign_groups, find_groupings, find_sequences
 from stages.configuration.group_choice import MEGAPIXELS, GroupComparison, choose_grouping
 from stages.configuration.group_similarity import ImageSignature, SimilarityEvidence, add_signatures, compare_pairs
@@ -41,9 +47,18 @@ class ImageGrouping:
     """Value of `ingest.session_gap`."""
     keys: tuple[str, ...] = ()
     """Group of each image by capture time, if the times of all images were read; else empty."""
+    table: Mapping[str, str] = field(default_factory=dict)
+    """Group by path of the table that `ingest.group_table` names."""
+
+    @property
+    def exists(self) -> bool:
+        """True if groups are proposed."""
+        return bool(self.group or self.block > 1 or self.session_gap or self.table)
 
     def groups_of(self, items: Sequence[Sample]) -> Sequence[str]:
         """Return the group of each image as determined by `ingest`, as far as it is known; see `assign_groups`."""
+        if self.table:
+            return [self.table.get(item.path, item.path) for item in items]
         return self.keys or assign_groups(items, self.group, self.block)
 
 
@@ -53,10 +68,11 @@ def detect_grouping(
     known: dict[int, ImageSignature],
     has_split: bool,
     taken: Mapping[int, str] | None = None,
+    appearance: AppearanceOptions | None = None,
 ) -> ImageGrouping:
     """Detect groups of related images, unless the source defines groups.
 
-    Similar images that the groups do not keep together are a question.
+    Similar images that the groups do not keep together are groups of a table, or a question.
 
     Args:
         items: all images.
@@ -64,19 +80,34 @@ def detect_grouping(
         known: signatures of opened images by index; more are added.
         has_split: whether the source defines the splits.
         taken: EXIF time by index of the images whose time was read.
+        appearance: limits of the comparison of all images, and the table of groups that was accepted before.
     """
     if any(item.group is not None for item in items):
         return ImageGrouping()
-    similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES)
+    appearance = appearance or AppearanceOptions()
+    similar = find_look_alikes(items, known, MEGAPIXELS_OF_LOOK_ALIKES) or compare_all(items, known, appearance)
     found = _propose_grouping(items, labels, known, has_split, similar, taken or {})
-    if found.session_gap and not found.keys:
+    if found.session_gap and not (found.keys or appearance.accepted):
         return found  # the groups of most images are unknown
     groups = found.groups_of(items)
     if has_split:
         found = replace(found, asks=(*ask_about_split(items, groups, similar), *found.asks))
-    if similar is None or similar.explained(groups):
-        return found
-    return replace(found, asks=(similar.question(items, bool(found.group) or found.block > 1), *found.asks))
+    question = "" if similar is None or similar.explained(groups) else similar.question(items, found.exists)
+    if has_split:
+        return replace(found, asks=(question, *found.asks)) if question else found
+    return _with_table(found, group_by_appearance(items, known, question, appearance))
+
+
+def _with_table(found: ImageGrouping, table: AppearanceGroups) -> ImageGrouping:
+    """Return the grouping by the table, if there is one; any other grouping then becomes a question."""
+    ask = (table.ask,) if table.ask else ()
+    if not table.rows:
+        return replace(found, asks=(*ask, *found.asks))
+    asks = found.asks
+    if found.exists:
+        other = f"sequence_block: {found.block}" if found.block > 1 else f"session_gap: {found.session_gap:g}"
+        asks = (f"`{found.group or other}` is not proposed beside the table of groups: {found.why}",)
+    return ImageGrouping(table=table.rows, why=table.why, asks=(*ask, *asks))
 
 
 def _propose_grouping(

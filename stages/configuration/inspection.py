@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.configuration.appearance_groups import AppearanceOptions
 from stages.configuration.group_similarity import ImageSignature, compute_signature, decode_for_signature
 from stages.configuration.grouping import ImageGrouping, detect_grouping
 from stages.configuration.object_size import smallest_structure
@@ -66,8 +67,15 @@ class SourceFacts:
     grouping: ImageGrouping
 
 
-def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFacts:
+def inspect_images(
+    reading: FormatCandidate, max_megapixels: float, appearance: AppearanceOptions | None = None
+) -> SourceFacts:
     """Open a sample of the images with their labels, and compute statistics.
+
+    Args:
+        reading: interpretation of the source.
+        max_megapixels: value of `ingest.max_megapixels`.
+        appearance: limits of the comparison of all images, and the table of groups that was accepted before.
 
     Raises:
         UserError: none of the opened images can be used.
@@ -116,7 +124,7 @@ def inspect_images(reading: FormatCandidate, max_megapixels: float) -> SourceFac
     whole = len(annotations) == len(items) and all(len(a.labels or ()) == 1 for a in annotations)
     labels = [(a.labels or ("",))[0] for a in annotations] if whole else []
     headers = _read_headers(items, np.array(sides), max_megapixels, dated >= MIN_TIMED * len(sides))
-    found = detect_grouping(items, labels or [""] * len(items), known, reading.has_split, headers.taken)
+    found = detect_grouping(items, labels or [""] * len(items), known, reading.has_split, headers.taken, appearance)
     pictures = {one.pixels for one in known.values()}
     return SourceFacts(
         count=len(items),

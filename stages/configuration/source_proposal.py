@@ -17,6 +17,7 @@ from stages.core.plurals import list_names, quantity
 from stages.dataset.counters import NUMBER
 from stages.dataset.manifest import SPLITS
 from stages.importers.format_candidate import SOURCE_DEFAULTS, FormatCandidate
+from stages.importers.group_table import name_group_table
 from stages.importers.table_columns import NO_COLUMNS
 
 FEWEST_GROUPS = 8  # groups of the source from which validation and test have several each
@@ -33,8 +34,7 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -
         facts: statistics of its images.
         source: path of the source.
     """
-    named = re.sub(r"[^a-z0-9_-]+", "_", source.name.split(".")[0].lower()).strip("_-") or "images"
-    yield Choice("ingest.name", named, "names data/splits/NAME.json")
+    yield Choice("ingest.name", name_data_set(source), "names data/splits/NAME.json")
     yield Choice("ingest.source", str(source), "the given source")
     yield Choice(
         "ingest.inside",
@@ -44,6 +44,7 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -
     yield Choice("ingest.format", reading.format, reading.reason)
     together: dict[str, Any] = {"group_regex": facts.grouping.group, "sequence_block": facts.grouping.block}
     together["session_gap"] = facts.grouping.session_gap
+    together["group_table"] = name_group_table(name_data_set(source)) if facts.grouping.table else ""
     blocks, why_blocks = _blocks_of_few_groups(reading)
     if blocks > 1 and facts.grouping.block == 1:
         together["sequence_block"] = blocks
@@ -59,6 +60,11 @@ def propose_ingest(reading: FormatCandidate, facts: SourceFacts, source: Path) -
     for key, value in (NO_COLUMNS | table if table else unused).items():
         known = "from the header of the table" if table and value != NO_COLUMNS[key] else ""
         yield Choice(f"ingest.columns.{key}", value, reading.reasons.get(f"columns.{key}", known))
+
+
+def name_data_set(source: Path) -> str:
+    """Return the value of `ingest.name` for a source."""
+    return re.sub(r"[^a-z0-9_-]+", "_", source.name.split(".")[0].lower()).strip("_-") or "images"
 
 
 def _blocks_of_few_groups(reading: FormatCandidate) -> tuple[int, str]:

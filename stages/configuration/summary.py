@@ -167,8 +167,7 @@ def _questions(chosen: FormatCandidate, rivals: list[FormatCandidate], facts: So
     yield from ask_about_altered_copies(paths)
     if chosen.format == "folders":
         yield from ask_about_folders_of_labels(paths, sorted(set().union(*map(class_names, facts.annotations))))
-    proposed = facts.grouping.group or facts.grouping.block > 1 or facts.grouping.session_gap
-    if not (proposed or any(item.group is not None for item in chosen.samples)):
+    if not (facts.grouping.exists or any(item.group is not None for item in chosen.samples)):
         yield "ingest.group_regex, ingest.sequence_block: which images are related (by patient, scene or video)?"
     yield from ask_about_few_groups(chosen)
     for ask in facts.grouping.asks:

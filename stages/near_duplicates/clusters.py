@@ -97,9 +97,6 @@ def explain_most(sets: Iterable[pd.DataFrame], similar: list[tuple[str, str]]) -
 def find_clusters(detail_RF: Float[Array, "R 256"], sample: pd.DataFrame) -> Clusters | None:
     """Compare the nearest image of each image with those of rank k and 2 k; None for fewer than `MIN_IMAGES` images.
 
-    If images around one are uniform in m dimensions, the logarithm of the ratio of the distances of rank 2 k and k is
-    (1/k + ... + 1/(2k - 1)) / m on average (Levina and Bickel 2004), and k (d / d_k)^m images are expected within d.
-
     Args:
         detail_RF: details of the images.
         sample: their rows of the manifest.
@@ -109,10 +106,35 @@ def find_clusters(detail_RF: Float[Array, "R 256"], sample: pd.DataFrame) -> Clu
         return None
     distance_RR = distance(np.maximum(detail_RF @ detail_RF.T, mirrored(detail_RF) @ detail_RF.T))
     np.fill_diagonal(distance_RR, np.inf)
-    k = min(MAX_RANK, count // 4)
+    k = rank_beyond(count)
     ranked_RK = np.partition(distance_RR, (k - 1, 2 * k - 1), axis=1)
-    beyond_R, far_R = ranked_RK[:, k - 1], ranked_RK[:, 2 * k - 1]
+    expected_RR = expected_nearer(distance_RR, np.arange(count)[None], ranked_RK[:, k - 1], ranked_RK[:, 2 * k - 1])
+    return Clusters(sample, expected_RR < FAR_NEARER, distance_RR.argmin(axis=1))
+
+
+def rank_beyond(count: int) -> int:
+    """Return the rank k of the neighbours that are beyond the copies."""
+    return min(MAX_RANK, count // 4)
+
+
+def expected_nearer(
+    distance_RK: Float[Array, "R K"],
+    other_RK: Integer[Array, "_ K"],
+    beyond_R: Float[Array, " R"],
+    far_R: Float[Array, " R"],
+) -> Float[Array, "R K"]:
+    """Return the number of distinct images that are expected as near to an image as another one, for pairs of images.
+
+    If images around one are uniform in m dimensions, the logarithm of the ratio of the distances of rank 2 k and k is
+    (1/k + ... + 1/(2k - 1)) / m on average (Levina and Bickel 2004), and k (d / d_k)^m images are expected within d.
+
+    Args:
+        distance_RK: distances of each image to others.
+        other_RK: indices of the others; one row if they are the same for all images.
+        beyond_R: distance of rank k of each image.
+        far_R: distance of rank 2 k.
+    """
+    k = rank_beyond(len(beyond_R))
     harmonic = sum(1 / rank for rank in range(k, 2 * k))
     dimension = harmonic / max(float(np.log(far_R / beyond_R).mean()), 1e-3)
-    expected_RR = k * (distance_RR / np.minimum(beyond_R[:, None], beyond_R)) ** dimension
-    return Clusters(sample, expected_RR < FAR_NEARER, distance_RR.argmin(axis=1))
+    return k * (distance_RK / np.minimum(beyond_R[:, None], beyond_R[other_RK])) ** dimension

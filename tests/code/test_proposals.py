@@ -243,23 +243,6 @@ def test_copies_with_a_common_number_are_grouped(propose: Callable[..., tuple[Pa
     assert (groups == 1).all() and "do not keep them together" not in output and "no names explain" not in output
 
 
-@pytest.mark.parametrize("start", [0, 5000])
-def test_clusters_that_no_name_explains_are_a_question(
-    start: int, propose: Callable[..., tuple[Params, str]], workspace: Path
-) -> None:
-    order = np.random.default_rng(3).permutation(16)  # the numbers of an object differ between exposures
-    files = {
-        f"{'ab'[n % 2]}/s{copy}_k_{start + 40 * copy + (int(order[n]) + 5 * copy) % 16}.png": image
-        for (n, copy), image in exposures(16, 5).items()
-    }
-    _, output = propose(write(workspace / "lamps", files))
-    asked = re.search(r"(?:explain this|them together): do (\S+) and (\S+); .* show the same object", output)
-    assert asked, output
-    number = [files[name] for name in asked.groups()]
-    objects = [n for name in number for (n, _), image in exposures(16, 5).items() if image == name]
-    assert objects[0] == objects[1]
-
-
 def test_split_of_the_source_is_used_with_a_question(
     propose: Callable[..., tuple[Params, str]], workspace: Path
 ) -> None:

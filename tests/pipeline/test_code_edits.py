@@ -14,6 +14,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from stages.importers.group_table import name_group_table
 from tests.code.test_graph import FILES as DVC_FILES
 from tests.conftest import ROOT
 
@@ -152,6 +153,13 @@ def test_an_edit_of_code_reruns_only_the_stages_that_use_it(project: Path, files
         else:
             (project / file).write_text(f"{(project / file).read_text()}<hr>\n")
     assert repro(project) == {"fingerprint"} | stages
+
+
+def test_an_added_or_changed_table_of_groups_reruns_ingest(project: Path) -> None:
+    for text in ("path,group\na.png,1\n", "path,group\na.png,2\n"):
+        (project / name_group_table("flowers")).write_text(text)
+        assert repro(project) == {"ingest"}
+        assert repro(project) == set()
 
 
 def test_an_edit_of_the_lowest_module_reruns_every_stage(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the flow `retrain` on a toy project: `pytest tests/pipeline/test_retrain.py`."""
+"""Tests of the flow `retrain` on a toy project: `make test-flows`; one of them is a part of `make test`."""
 
 import json
 import signal
@@ -79,6 +79,7 @@ def eventually(function: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
+@pytest.mark.flows
 def test_three_batches_give_a_first_champion_a_better_one_and_one_that_is_kept(team: Team) -> None:
     before = git("status", "--porcelain", cwd=team.project), git("rev-parse", "HEAD", cwd=team.project)
     team.batch(1)
@@ -111,6 +112,7 @@ def test_three_batches_give_a_first_champion_a_better_one_and_one_that_is_kept(t
     assert model.stat().st_size > 100
 
 
+@pytest.mark.flows
 def test_the_same_data_are_trained_on_once(team: Team) -> None:
     team.batch(3)
     assert team.retrain().name == "Promoted"
@@ -138,6 +140,7 @@ def test_bad_data_stop_the_run_and_the_champion_stays(team: Team) -> None:
     assert team.retrain().name == "Promoted" and team.champion() == "v0.0.2"
 
 
+@pytest.mark.flows
 def test_a_better_model_with_a_new_warning_is_held(team: Team) -> None:
     team.batch(1)
     team.retrain()
@@ -145,10 +148,11 @@ def test_a_better_model_with_a_new_warning_is_held(team: Team) -> None:
     held = team.retrain()
     assert held.name == "Held" and team.champion() == "v0.0.1"
     assert "better by 0.6667" in str(held.message) and "new warnings: outliers/dark" in str(held.message)
-    subprocess.run(["gto", "assign", NAME, "champion", "--version", "v0.0.2"], cwd=team.project, check=True)
+    subprocess.run(["gto", "assign", NAME, "--version", "v0.0.2", "--stage", "champion"], cwd=team.project, check=True)
     assert team.champion() == "v0.0.2"
 
 
+@pytest.mark.flows
 def test_a_slower_model_is_held(team: Team) -> None:
     team.batch(1)
     team.retrain()
@@ -157,6 +161,7 @@ def test_a_slower_model_is_held(team: Team) -> None:
     assert held.name == "Held" and "above max_slowdown 0.01" in str(held.message) and team.champion() == "v0.0.1"
 
 
+@pytest.mark.flows
 def test_a_run_that_was_killed_is_resumed_by_the_next_one(team: Team) -> None:
     team.batch(3, 0, "slow")
     flow = toy_project.start(team.project, team.state, "flows.retrain", f"source={team.source}")
@@ -175,6 +180,7 @@ def test_a_run_that_was_killed_is_resumed_by_the_next_one(team: Team) -> None:
     assert team.champion() is None and team.branches() == []
 
 
+@pytest.mark.flows
 def test_an_interrupted_run_ends_with_a_hint(team: Team) -> None:
     team.batch(3, 0, "slow")
     flow = toy_project.start(team.project, team.state, "flows.retrain", f"source={team.source}")
@@ -184,6 +190,7 @@ def test_an_interrupted_run_ends_with_a_hint(team: Team) -> None:
     assert flow.returncode == 130 and output.rstrip().endswith("stopped; repeat the command to resume")
 
 
+@pytest.mark.flows
 def test_two_runs_on_the_same_data_do_not_share_a_workspace(team: Team) -> None:
     team.batch(3, 0, "slow")
     flow = toy_project.start(team.project, team.state, "flows.retrain", f"source={team.source}")
@@ -194,6 +201,7 @@ def test_two_runs_on_the_same_data_do_not_share_a_workspace(team: Team) -> None:
     assert second.is_failed() and f"another run (pid {flow.pid}) is using the workspace" in str(second.message)
 
 
+@pytest.mark.flows
 def test_of_two_runs_that_end_at_the_same_time_the_second_compares_with_the_new_champion(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +222,7 @@ def test_of_two_runs_that_end_at_the_same_time_the_second_compares_with_the_new_
     assert team.champion() == "v0.0.1" and len(registry.versions(team.project, NAME)) == 2
 
 
+@pytest.mark.flows
 def test_a_source_that_does_not_exist_or_is_empty_is_named(team: Team) -> None:
     missing = team.retrain()
     assert missing.is_failed() and str(team.source) in str(missing.message)
@@ -222,6 +231,7 @@ def test_a_source_that_does_not_exist_or_is_empty_is_named(team: Team) -> None:
     assert "has no branch, tag or commit 'nowhere'" in str(team.retrain(revision="nowhere").message)
 
 
+@pytest.mark.flows
 def test_data_and_model_are_kept_in_a_bucket_that_fails_now_and_then(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +264,7 @@ def test_data_and_model_are_kept_in_a_bucket_that_fails_now_and_then(
         assert [path for path in store.downloads() if path.startswith("/photos")] == ["/photos/new/batch-1.txt"]
 
 
+@pytest.mark.flows
 def test_a_store_that_is_down_fails_the_run_and_the_next_one_resumes(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:

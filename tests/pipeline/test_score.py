@@ -103,6 +103,7 @@ def test_images_wait_until_there_are_enough_to_compare_and_drift_emits_one_event
     assert len(site.events) == 1
 
 
+@pytest.mark.flows
 def test_images_like_those_of_training_emit_no_event(site: Site) -> None:
     write_images(site.source, 3, 40, 100)
     ended = site.score(drift_images=20)
@@ -111,6 +112,7 @@ def test_images_like_those_of_training_emit_no_event(site: Site) -> None:
     assert site.events == []
 
 
+@pytest.mark.flows
 def test_a_model_without_reference_is_reported_as_not_checked(site: Site) -> None:
     colour_model(site.model)
     write_images(site.source, 1, 20, 40)
@@ -119,6 +121,7 @@ def test_a_model_without_reference_is_reported_as_not_checked(site: Site) -> Non
     assert "contains no drift_reference" in str(ended.message)
 
 
+@pytest.mark.flows
 def test_a_failed_comparison_is_repeated_without_a_second_prediction(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +138,7 @@ def test_a_failed_comparison_is_repeated_without_a_second_prediction(
     assert len(site.events) == 1
 
 
+@pytest.mark.flows
 def test_hostile_names_and_damaged_images_become_rows(site: Site) -> None:
     write_images(site.source, 1, 1, 100)
     good = (site.source / "1-000.png").read_bytes()
@@ -170,6 +174,7 @@ def test_an_empty_source_is_nothing_new_and_a_missing_one_an_error(site: Site) -
     assert "the model missing.onnx does not exist" in str(wrong.message)
 
 
+@pytest.mark.flows
 def test_an_archive_is_scored_as_a_whole_when_it_changes(site: Site, tmp_path: Path) -> None:
     write_images(tmp_path / "packed", 1, 3, 100)
     source = shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "packed")
@@ -178,6 +183,7 @@ def test_an_archive_is_scored_as_a_whole_when_it_changes(site: Site, tmp_path: P
     assert site.score(source=source).name == "NothingNew"
 
 
+@pytest.mark.flows
 def test_only_new_objects_of_a_bucket_are_downloaded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_store() as store:
         use_store(store, monkeypatch)
@@ -215,6 +221,7 @@ def test_two_runs_at_once_do_not_share_a_batch(site: Site) -> None:
     assert site.score().name == "Scored"
 
 
+@pytest.mark.flows
 def test_a_run_that_is_killed_is_resumed_without_losing_or_repeating_rows(site: Site, tmp_path: Path) -> None:
     write_images(site.source, 1, 300, 100)
     words = [f"source={site.source}", f"output={site.output}", f"model={site.model}", "workers=1"]
