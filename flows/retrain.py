@@ -295,7 +295,9 @@ def _report(request: Request, folder: Path, decision: Decision, version: registr
     lines = [f"# {decision.result.capitalize()}", words, *(f"- {c.name}: {c.message}" for c in decision.checks)]
     lines += [f"Report: `{report}`"] if report else []
     if decision.result == "held" and version:
-        lines.append(f"To promote it: `gto assign {name} --version {version.number} --stage champion`, then push the tag.")
+        lines.append(
+            f"To promote it: `gto assign {name} --version {version.number} --stage champion`, then push the tag."
+        )
     picture = embedded(folder / "work/comparison/differences.png", "images for which one model is wrong")
     create_markdown_artifact(key=f"retrain-{name}", markdown="\n\n".join(lines) + picture, description=decision.reason)
     emit_event(

@@ -77,7 +77,8 @@ def macula(
 ) -> None:
     """Train, check and run models for images.
 
-    In a clone of the project all commands are available. The installed package provides predict, serve and doctor.
+    In a clone of the project all commands are available. The installed package provides predict, drift, serve and
+    doctor.
     """
 
 

@@ -14,6 +14,8 @@ from stages.drift.reference_statistics import positions
 DRIFT, NO_DRIFT, NOT_CHECKED = "drift", "no drift", "not checked"
 FURTHEST = 12
 """Number of images that a report shows."""
+STRONGEST = 3
+"""Number of statistics, those with the smallest p-values, in which the shown images are far from the reference."""
 SIDES = ("inputs", "predictions")
 Columns = Mapping[str, Sequence[Value | None]]
 """Values of each statistic, one per image; None if unknown."""
@@ -77,7 +79,7 @@ def compare_with_reference(
         return _unchecked(len(paths), f"no statistic can be compared: {reasons[0]}", reasons)
     corrected = sorted(correct(found), key=lambda one: (one.p, -one.distance))
     drifted = [one for one in corrected if one.drifted]
-    shown = drifted or corrected
+    shown = (drifted or corrected)[:STRONGEST]
     furthest = _furthest(reference, paths, values, {(one.of, one.name) for one in shown})
     return DriftReport(
         DRIFT if drifted else NO_DRIFT,
@@ -133,9 +135,9 @@ def _furthest(
 
 
 def _extremeness(value_N: np.ndarray[Any, Any], stored: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Return 0 for the median to 1 for the ends of the reference, plus the excess in widths of its range."""
+    """Return 0 for the median to 1 for the ends of the reference, plus the excess in widths of its range, at most 1."""
     edges, counts = np.array(stored["edges"]), np.array(stored["counts"])
     middle = (np.cumsum(counts) - counts / 2) / counts.sum()
     inside_N = np.abs(2 * middle[positions(value_N, edges)] - 1)
     width = max(edges[-1] - edges[0], abs(edges[-1]) * 1e-3, 1e-9)
-    return inside_N + np.maximum(0, np.maximum(edges[0] - value_N, value_N - edges[-1])) / width
+    return inside_N + np.clip(np.maximum(edges[0] - value_N, value_N - edges[-1]) / width, 0, 1)
