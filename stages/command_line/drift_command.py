@@ -7,9 +7,7 @@ from typer import Argument, Option
 
 from stages.command_line.options import AsJson, print_json
 
-EXAMPLE = """\
-macula predict data/export/model.onnx new/ --statistics --format jsonl --output new.jsonl
-macula drift data/export/model.onnx new.jsonl --page new-drift"""
+EXAMPLE = "macula drift data/export/model.onnx new.jsonl --page new-drift"
 
 
 def drift(
