@@ -151,7 +151,7 @@ def test_shells_complete_commands_and_choices(tmp_path: Path) -> None:
         request = {"_MACULA_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(number)}
         return run_command(cwd=tmp_path, **request).stdout.split()
 
-    assert completed("macula re", 1) == ["report"]
+    assert completed("macula rep", 1) == ["report"]
     assert set(completed("macula predict --o", 2)) == {"--output", "--overlays"}
     line = shlex.join([*MACULA, "--show-completion"]) + "; true"  # two commands, so that the shell stays the parent
     shown = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, text=True)
