@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -140,6 +140,9 @@ bench-configure: env ## measure processor time and memory of configure on large 
 bench-leaks: env ## score which leaks between the splits configure and the audits find: about an hour
 	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.leaks.find_leaks $(ARGUMENTS)
 
+bench-drift: env ## measure false alarms and power of drift detection: about 10 minutes
+	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.drift.measure_drift $(ARGUMENTS)
+
 bench-augmentation: $(VENV)-benchmarks/synced ## compare augmentation speed with Kornia, torchvision and Albumentations
 	PYTHONUNBUFFERED=1 $(VENV)-benchmarks/bin/python -m benchmarks.augmentation.compare_augmentation $(ARGUMENTS)
 
@@ -172,7 +175,7 @@ test-slow: env ## overfit every task in every representation to a tiny set: abou
 test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
 
-test-flows: env ## retrain a toy project with killed runs, bad data and a failing store: about 5 minutes
+test-flows: env ## run the flows with killed runs, bad data and a failing store: about 8 minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m flows
 
 test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 minutes

@@ -21,7 +21,9 @@ LONGEST = 65536
 """Maximum number of bytes without a line end that are buffered."""
 
 
-def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+def start(
+    command: list[str], env: dict[str, str], keep: tuple[int, ...] = (), cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
     """Start a command under a supervisor; `terminate()` of the returned process stops the command cleanly.
 
     Standard output and error are the pipe `stdout` of the process.
@@ -30,6 +32,7 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
         command: program and arguments.
         env: environment variables.
         keep: file descriptors that stay open until all processes of the command have ended.
+        cwd: folder to run in; None for the current one.
     """
     return subprocess.Popen(
         _supervised(command),
@@ -37,6 +40,7 @@ def start(command: list[str], env: dict[str, str], keep: tuple[int, ...] = ()) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=env,
+        cwd=cwd,
         pass_fds=keep,
         start_new_session=True,
     )

@@ -25,6 +25,8 @@ from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import PixelStore, open_split
 from stages.deployment.golden_images import GOLDEN_FILE, write_golden
 from stages.deployment.golden_selection import golden_set
+from stages.drift import build_reference, summarize_prediction
+from stages.images.image_statistics import MONITORED
 from stages.networks.heads import HEADS, OUTPUTS
 from stages.networks.mask_rcnn_export import ExportedDetector
 from stages.preprocessing.resize import fit_image, scale
@@ -43,6 +45,7 @@ from stages.quantization.selection import (
 from stages.runner.stage import In, Out, run
 from stages.runtime import Model
 from stages.runtime.engines import INPUT
+from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec
 from stages.training.model_file import load_model
@@ -118,10 +121,16 @@ def main(
     bench = _variant_setup(ingested, prepared, rows, spec, task.score, evaluate, export, benchmark)
     name, variants = select_variant(exact, metadata, export.variants, bench)
     shipped = next(variant for variant in variants if variant.name == name)
+    inputs = _input_reference(rows[rows["split"] == "train"])
     for file in {variant.file for variant in variants}:
-        stored = _add_measured_metadata(
-            output / file, [v.precision for v in variants if v.engine == "openvino" and v.holds and v.file == file]
-        )
+        of_file = shipped if file == shipped.file else next(v for v in variants if v.file == file)
+        measured = {
+            "openvino_precisions": [
+                v.precision for v in variants if v.engine == "openvino" and v.holds and v.file == file
+            ],
+            "drift_reference": {"inputs": inputs, "predictions": _predictions(bench.summaries[of_file.name], bench)},
+        }
+        stored = _add_measured_metadata(output / file, measured)
         if file == shipped.file:
             (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
     shutil.copyfile(output / shipped.file, output / "model.onnx")
@@ -181,6 +190,7 @@ def _variant_setup(
         benchmark.threads,
         export.engine,
         _label_free_images(train, val, drawn_N[export.calibration_images :]),
+        lambda prediction: summarize_prediction(TASKS[spec.task].record(prediction, spec), spec),
     )
 
 
@@ -223,17 +233,29 @@ def _metadata(
 
 
 def _input_quantiles(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return quantiles of statistics of the training images, for comparison with the inputs in deployment."""
+    """Return quantiles of statistics of the training images, for the model card."""
     known = [name for name in STATISTICS if rows[name].notna().any()]
     at = {name: [round(float(q), 6) for q in rows[name].dropna().quantile(list(QUANTILES))] for name in known}
     return {"images": len(rows), "quantiles": list(QUANTILES), **at}
 
 
-def _add_measured_metadata(file: Path, precisions: list[str]) -> dict[str, Any]:
-    """Add the size of the weights and the accepted OpenVINO precisions to a file's metadata; return all metadata."""
+def _input_reference(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the distributions of the statistics of the training images, with which `macula drift` compares others."""
+    return build_reference({name: rows[name].astype(float).tolist() for name in MONITORED}, rows["group"].to_numpy())
+
+
+def _predictions(summaries: list[dict[str, Any]], bench: VariantSetup) -> dict[str, Any]:
+    """Return the distributions of the predictions for the validation images."""
+    names = dict.fromkeys(name for summary in summaries for name in summary)
+    columns = {name: [summary.get(name, np.nan) for summary in summaries] for name in names}
+    return build_reference(columns, bench.judge.group_N)
+
+
+def _add_measured_metadata(file: Path, measured: dict[str, Any]) -> dict[str, Any]:
+    """Add the size of the weights and measured values to a file's metadata; return all metadata."""
     model = onnx.load(file)
     stored = {prop.key: json.loads(prop.value) for prop in model.metadata_props}
-    stored |= {"weight_bytes": _weight_bytes(model.graph), "openvino_precisions": precisions}
+    stored |= {"weight_bytes": _weight_bytes(model.graph), **measured}
     write_metadata(file, stored)
     return stored
 

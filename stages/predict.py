@@ -31,8 +31,8 @@ from stages.batch_prediction import (
     write_legends,
 )
 from stages.core.errors import UserError
+from stages.core.path_parts import IMAGE_SUFFIXES
 from stages.core.plurals import quantity
-from stages.images.decode import IMAGE_SUFFIXES
 from stages.images.decoder_logging import silence_decoders
 from stages.images.display import STRETCHED
 from stages.runtime import Model, compute_digest
@@ -56,6 +56,7 @@ class PredictOptions:
     engine: str
     seconds: float
     memory: float
+    statistics: bool = False
 
 
 def main(options: PredictOptions) -> int:
@@ -95,7 +96,7 @@ def _run(options: PredictOptions) -> int:
     job = PredictionJob(
         options.model, options.format, options.files, options.overlays,
         options.threads, engine, precision, options.workers,
-        options.seconds, int(options.memory * 2**30), digest,
+        options.seconds, int(options.memory * 2**30), digest, options.statistics,
     )  # fmt: skip
     skipped = Counter[str]()
     images = iterate_images(options.images, skipped)
@@ -134,6 +135,7 @@ def _run_settings(options: PredictOptions, job: PredictionJob) -> dict[str, Any]
         "--format": options.format,
         "--files": options.files and str(options.files),
         "--overlays": options.overlays and str(options.overlays),
+        "--statistics": options.statistics or None,
     }
 
 
@@ -172,6 +174,8 @@ def _check_options(spec: TaskSpec, options: PredictOptions) -> None:
         raise UserError("this model predicts images; name a folder for them with --files FOLDER")
     if options.files is not None and spec.task not in PICTURED:
         raise UserError(f"--files: predictions of task {spec.task} are neither masks nor images; omit --files")
+    if options.statistics and options.format not in ("json", "jsonl"):
+        raise UserError(f"--statistics requires --format jsonl or json; {options.format} has no place for them")
     if options.format == "coco" and spec.task != "instances":
         raise UserError(f"--format coco requires task instances, but the model has task {spec.task}; use csv or json")
 

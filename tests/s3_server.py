@@ -1,4 +1,4 @@
-"""S3 server on this machine, which can be told to fail: errors, delays, and responses that end too soon."""
+"""S3 server on this machine, which fails on request: errors, delays, and responses that end too soon."""
 
 import logging
 import threading

@@ -11,7 +11,10 @@ from stages.tasks.segmentation import foreground
 from stages.tasks.task_spec import TaskSpec
 
 Row = dict[str, Any]
-"""One prediction: `path`, `error`; without an error also `size` (height, width), `record` and, if written, `file`."""
+"""One prediction: `path`, `error`; without an error also `size` (height, width), `record` and, if requested, `file` and
+`image_statistics`."""
+OPTIONAL = ("file", "image_statistics")
+"""Keys of a row that JSON contains if the row does."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _csv_row(row: Row, spec: TaskSpec) -> str:
 
 def _json_object(row: Row, spec: TaskSpec) -> str:
     flat = {"path": row["path"], **row.get("record", {}), "error": row["error"]}
-    return json.dumps(flat | ({"file": row["file"]} if "file" in row else {}))
+    return json.dumps(flat | {key: row[key] for key in OPTIONAL if key in row})
 
 
 def _coco(rows: BinaryIO, spec: TaskSpec, file: BinaryIO) -> None:

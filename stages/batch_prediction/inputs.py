@@ -13,6 +13,7 @@ from typing import BinaryIO
 from zipfile import ZipFile, ZipInfo
 
 from stages.core.errors import UserError
+from stages.core.path_parts import IMAGE_SUFFIXES
 from stages.core.plurals import quantity
 from stages.images.archives import (
     ARCHIVE_ERRORS,
@@ -24,7 +25,7 @@ from stages.images.archives import (
     read_file,
     read_zip_member,
 )
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable
+from stages.images.decode import Unreadable
 from stages.images.zip_names import decode_zip_names
 
 STDIN, LIST_SUFFIX = "-", ".txt"

@@ -15,6 +15,7 @@ from stages.batch_prediction.inputs import InputImage
 from stages.batch_prediction.prediction_images import write_overlay, write_prediction
 from stages.core.errors import UserError
 from stages.images.decode import Unreadable
+from stages.images.image_statistics import compute_statistics, select_statistics
 from stages.images.sandbox import create_process_pool, stop_process_pool, wait_for_result
 from stages.runtime import Model, compute_digest
 from stages.tasks import TASKS
@@ -51,6 +52,8 @@ class PredictionJob:
     """Memory limit per process in bytes; none if `workers` is 0."""
     digest: str = ""
     """See `compute_digest`; if set, a process refuses a model file with another digest."""
+    statistics: bool = False
+    """Whether rows contain statistics of the images, for `macula drift`; JSON formats only."""
 
 
 class OutputRow(NamedTuple):
@@ -184,13 +187,16 @@ def _format_row(row: Row, job: PredictionJob, spec: TaskSpec) -> OutputRow:
 def _row(model: Model, job: PredictionJob, source: InputImage) -> Row:
     """Predict an image, write its file and its overlay if requested, and return its row without the path."""
     try:
-        image = model.decode_file(source.read())
+        picture = model.decode_picture(source.read())
+        image = model.to_input(picture)
     except Unreadable:
         raise
     except ValueError as error:  # such as a file name with a null byte
         raise Unreadable(f"cannot be read: {error}") from error
     prediction = model.predict(image)
     row = {"size": image.shape[:2], "record": TASKS[model.spec.task].record(prediction, model.spec), "error": ""}
+    if job.statistics:
+        row["image_statistics"] = select_statistics(compute_statistics(picture))
     if job.files is not None:
         with _guard_write(job.files, source, "--files"):
             row["file"] = str(write_prediction(prediction, model.spec, job.files / source.name))

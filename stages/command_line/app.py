@@ -23,6 +23,8 @@ COMMANDS = {
     "configure": "Inspect images and propose params.yaml.",
     "run": "Run the stages that are out of date.",
     "predict": "Predict images with an exported model.",
+    "drift": "Compare predicted images with the training images.",
+    "score": "Predict the new images of a folder or bucket.",
     "serve": "Serve an exported model over HTTP.",
     "publish": "Write a page that predicts in the browser.",
     "release": "Score a registered model on the test split.",
@@ -77,7 +79,8 @@ def macula(
 ) -> None:
     """Train, check and run models for images.
 
-    In a clone of the project all commands are available. The installed package provides predict, serve and doctor.
+    In a clone of the project all commands are available. The installed package provides predict, drift, serve and
+    doctor.
     """
 
 

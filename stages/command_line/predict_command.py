@@ -35,6 +35,12 @@ def predict(
     overlays: Annotated[
         Path | None, Option(help="Folder for images with the prediction drawn over them.  [default: none are drawn]")
     ] = None,
+    statistics: Annotated[
+        bool,
+        Option(
+            "--statistics", help="Add statistics of each image to its row, for `macula drift`; --format jsonl or json."
+        ),
+    ] = False,
     workers: Annotated[
         int | None,
         Option(min=0, help="Number of worker processes; 0: predict in this process.  [default: one per core]"),
@@ -66,5 +72,6 @@ def predict(
             engine=engine,
             seconds=seconds,
             memory=memory,
+            statistics=statistics,
         )
     )

@@ -18,8 +18,8 @@ Run `macula COMMAND` in an environment of the project (`make env`; then `source 
 `.venv/bin/macula`), or `python -m stages COMMAND` in its folder. This page is generated from the commands by
 `python -m stages.command_line.reference`.
 
-The wheel ([shipping](../guides/shipping.md)) provides predict, serve and doctor; the other commands state there that
-they require a clone. `python -m stages.predict`, `python -m stages.serve`, `python -m stages.configure` and
+The wheel ([shipping](../guides/shipping.md)) provides predict, drift, serve and doctor; the other commands state there
+that they require a clone. `python -m stages.predict`, `python -m stages.serve`, `python -m stages.configure` and
 `python -m stages.publish` are the same commands under the names of their modules.
 
 `macula --install-completion` installs completion for the current shell.

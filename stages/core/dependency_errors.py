@@ -59,7 +59,8 @@ def _missing_module(error: ModuleNotFoundError) -> str:
     if name in ("flows", "benchmarks") or (name == "stages" and error.name != "stages"):
         return (
             "this command is part of the pipeline, which is not in the installed package: clone the project, run "
-            "`make env` in it, and use its `.venv/bin/macula`; this installation provides predict, serve and doctor"
+            "`make env` in it, and use its `.venv/bin/macula`; this installation provides predict, drift, serve and "
+            "doctor"
         )
     return (
         f"the package {name} is not installed in this environment; in a clone of the project, run `make env`, which "

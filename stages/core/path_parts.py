@@ -4,6 +4,11 @@ They are the parts that `pathlib.PurePosixPath` returns, found without parsing t
 long: `configure` asks for parts of each of 60,000 paths dozens of times.
 """
 
+IMAGE_SUFFIXES = frozenset(
+    ".npy .bmp .gif .jpeg .jpg .jpe .jfif .mpo .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split()
+)
+"""Suffixes of image files, in lower case."""
+
 
 def name_of(path: str) -> str:
     """Return the name of a file without its folders."""

@@ -11,16 +11,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from stages.core.path_parts import suffix_of
+from stages.core.path_parts import IMAGE_SUFFIXES, suffix_of
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer, Shaped
 from stages.images.unsupported_formats import describe_unsupported
 
 PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 READABLE_FORMATS = (*PILLOW_FORMATS, "NPY")
-IMAGE_SUFFIXES = frozenset(
-    ".npy .bmp .gif .jpeg .jpg .jpe .jfif .mpo .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split()
-)
 READABLE_MODES = frozenset(("1", "L", "P", "RGB", "RGBA", "LA", "PA", "I;16", "I;16L", "I;16B", "I"))
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I"))  # 16 bits; Pillow opens 16-bit PNG files in mode I
 PIXEL_KINDS = {

@@ -1,5 +1,6 @@
 """Statistics of one image for the audits and the data report, cheap enough to compute for every file."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ STRUCTURE = ("contrast", "border", "sharpness", "entropy", "foreground", "black"
 """Statistics of the content of an image: classes may legitimately differ in them."""
 METADATA = ("width", "height", "bytes", "bytes_per_pixel", "format", "mode", "camera", "taken", "software", "quality")
 """Properties of the file, which do not determine the class of an image."""
+MONITORED = (
+    "width", "height", "brightness", "contrast", "entropy", "sharpness", "edge_width", "black", "white", "redness",
+    "blueness",
+)  # fmt: skip
+"""Statistics of new images that are compared with those of the training images, see `stages.drift`."""
 THUMBNAIL_SIZE = 8  # pixels per side
 HOT_PIXEL_SHARE = 1e-4  # share of pixels, at least one, that may be hot pixels of the sensor
 REDUCING_GAP = 3.0  # multiple of the target size to which an image is averaged before resampling
@@ -83,6 +89,11 @@ def compute_statistics(picture: DecodedImage) -> dict[str, Any]:
         "phash": phash,
         "phash_mirrored": phash_mirrored,
     }
+
+
+def select_statistics(statistics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the statistics of an image that `MONITORED` lists, rounded to six decimals."""
+    return {name: round(float(statistics[name]), 6) for name in MONITORED}
 
 
 def to_uint8(image: Integer[Array, "H W *C"]) -> UInt8[Array, "H W *C"]:

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.core.path_parts import stem_of, suffix_of
+from stages.core.path_parts import IMAGE_SUFFIXES, stem_of, suffix_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, is_image_path
+from stages.images.decode import Unreadable, is_image_path
 from stages.importers.csv_text import decode_csv
 from stages.importers.redundant_files import COPY
 from stages.importers.sample import read_label_file

@@ -2,10 +2,9 @@
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.core.path_parts import name_of, suffix_of
+from stages.core.path_parts import IMAGE_SUFFIXES, name_of, suffix_of
 from stages.dataset.annotations import Annotation
 from stages.images.archives import DOCUMENT_SUFFIXES, LABEL_SUFFIXES, NOTES, Rejection, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.path_patterns import compile_pattern
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, fixed_annotation, split_from_path
 from stages.importers.sidecar_files import match_files

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.core.path_parts import name_of, parent_of
+from stages.core.path_parts import IMAGE_SUFFIXES, name_of, parent_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import TABLE_SUFFIXES, SourceFiles
-from stages.images.decode import IMAGE_SUFFIXES, Unreadable, is_image_path
+from stages.images.decode import Unreadable, is_image_path
 from stages.importers import SEVERAL_FILES, select_inside
 from stages.importers.coco import FEWEST_GROUPS, are_classes_of_images, marks_most_as_crowd
 from stages.importers.coco_groups import propose_group_key

@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.path_parts import name_of, parent_of, without_suffix
+from stages.core.path_parts import IMAGE_SUFFIXES, name_of, parent_of, without_suffix
 from stages.core.plurals import list_names, quantity
-from stages.images.decode import IMAGE_SUFFIXES
 from stages.importers.image_paths import ImageFinder
 from stages.importers.label_columns import DESCRIPTIONS, ColumnFacts, LabelColumns, inspect_column, rank_label_columns
 from stages.importers.sample import SPLIT_WORDS

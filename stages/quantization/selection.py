@@ -91,6 +91,10 @@ class VariantSetup:
     """Engine for which the fastest variant is selected: onnxruntime or openvino."""
     label_free: Sequence[LabelFreeImages] = ()
     """More images; used if there are too few validation images to bound the drop directly."""
+    summarize: Callable[[Any], dict[str, Any]] = lambda _: {}
+    """Returns the summary of a prediction to keep in `summaries`."""
+    summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Summaries of the predictions for the validation images, by name of the variant; filled by `select_variant`."""
 
 
 class Reference:
@@ -322,8 +326,11 @@ def _predict_images(model: Model, more: LabelFreeImages, name: str) -> list[Any]
 
 
 def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:
+    """Return the predictions for the validation images, and keep their summaries."""
     files = track(bench.files(), f"export: validation, {name}", bench.count)
-    return [model.predict_file(data) for data in files]
+    predictions = [model.predict_file(data) for data in files]
+    bench.summaries[name] = [bench.summarize(prediction) for prediction in predictions]
+    return predictions
 
 
 def _select_fastest(folder: Path, variants: list[Variant], bench: VariantSetup) -> str:

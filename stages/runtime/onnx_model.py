@@ -14,7 +14,7 @@ from stages.core.errors import UserError
 from stages.core.memory import freed_memory_given_back
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Integer
-from stages.images.decode import MAX_MEGAPIXELS, Admit, Unreadable, admit_all, decode_image, to_channels
+from stages.images.decode import MAX_MEGAPIXELS, Admit, DecodedImage, Unreadable, admit_all, decode_image, to_channels
 from stages.images.geometry import crop_tile, placements
 from stages.runtime.engine_selection import PROBE_TOLERANCE, select_engine
 from stages.runtime.engines import OnnxRuntime, create_session
@@ -88,13 +88,29 @@ class Model:
                 not converted (only 1 to 3 or 3 to 1).
             NotAdmitted: `admit` refused the image.
         """
+        return self.to_input(self.decode_picture(data, max_megapixels, admit))
+
+    def decode_picture(
+        self, data: bytes, max_megapixels: float = MAX_MEGAPIXELS, admit: Admit = admit_all
+    ) -> DecodedImage:
+        """Decode an image file as ingest does, to its own number of channels.
+
+        Args:
+            data: see `decode_file`, which also lists the exceptions.
+            max_megapixels: see `decode_file`.
+            admit: see `decode_file`.
+        """
 
         def check_and_admit(pixels: int, channels: int, bits: int) -> None:
             if bits:
                 self._check_format(channels, bits)
             admit(pixels, channels, bits)
 
-        image = decode_image(data, max_megapixels, check_and_admit).image
+        return decode_image(data, max_megapixels, check_and_admit)
+
+    def to_input(self, picture: DecodedImage) -> Integer[Array, "H W {self.spec.channels}"]:
+        """Return the pixels that the graph requires; raise Unreadable as `decode_file` does."""
+        image = picture.image
         self._check_format(1 if image.ndim == 2 else image.shape[2], image.dtype.itemsize * 8)
         return to_channels(image, self.spec.channels)
 

@@ -21,6 +21,7 @@ from benchmarks.audits import audit_speed, compare_audits, learning_curve_accura
 from benchmarks.audits.audit_cases import AUDITED, PARTS
 from benchmarks.augmentation import augmentation_policies, compare_augmentation
 from benchmarks.augmentation.augmentation_competitors import RECIPES, SHARED, AugmentationRecipe
+from benchmarks.drift import measure_drift
 from benchmarks.inference import (
     batch_prediction_speed,
     cold_start,
@@ -344,3 +345,17 @@ def test_variant_acceptance_rejects_harmful_changes_and_accepts_harmless_ones(tm
     assert len(harmful) == len(harmless) == len(variant_acceptance.CASES) - 1
     assert not any(row["accepted"] for row in harmful)
     assert all(row["accepted"] == row["covered"] == 1 for row in harmless)
+
+
+def test_drift_is_measured_on_simulated_images(tmp_path: Path) -> None:
+    (case,) = run_tiny(measure_drift.main, tmp_path)["cases"]
+    assert case["data"] == "simulated" and case["of"] == 3 and 0 <= case["alarms"] <= 3 and case["cpu_seconds"] > 0
+
+
+def test_the_table_of_drift_has_a_column_per_size() -> None:
+    case = {"kind": "power", "data": "usps", "change": "blurred", "of": 100, "low": 0.5, "high": 0.75}
+    cases = [{**case, "size": 30, "alarms": 60}, {**case, "size": 100, "alarms": 70, "change": "darker"}]
+    assert measure_drift.table(cases).splitlines()[2:] == [
+        "| power | usps | blurred | 60.0% [50.0%, 75.0%] |  |",
+        "| power | usps | darker |  | 70.0% [50.0%, 75.0%] |",
+    ]

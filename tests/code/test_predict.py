@@ -20,7 +20,7 @@ from stages.batch_prediction import worker_pool
 from stages.command_line.exit_codes import INTERRUPTED
 from stages.core.errors import UserError
 from stages.dataset.annotations import bounding_box, encode_rle
-from stages.images.decode import decode_image
+from stages.images.decode import DecodedImage, decode_image
 from stages.tasks.instances import Instances
 from stages.tasks.segmentation import Mask
 from stages.tasks.task_spec import TaskSpec
@@ -69,8 +69,11 @@ def fixed_prediction(monkeypatch: pytest.MonkeyPatch) -> Any:
             def __init__(self, file: Path, threads: int, engine: str, precision: str) -> None:
                 self.spec, self.engine = task_spec, SimpleNamespace(name=engine, precision=precision)
 
-            def decode_file(self, data: bytes) -> Array:
-                return decode_image(data).image
+            def decode_picture(self, data: bytes) -> DecodedImage:
+                return decode_image(data)
+
+            def to_input(self, picture: DecodedImage) -> Array:
+                return picture.image
 
             def predict(self, image: Array) -> Any:
                 assert image.shape[:2] == (HEIGHT, WIDTH)

@@ -58,9 +58,10 @@ def _run(command: list, **options: Any) -> str:
 
 def test_the_wheel_contains_all_prediction_code_and_no_training_code(wheel: Path) -> None:
     files = set(zipfile.ZipFile(wheel).namelist())
-    commands = ("stages.__main__", *(f"stages.command_line.{name}_command" for name in ("predict", "serve", "doctor")))
+    names = ("predict", "drift", "serve", "doctor")
+    commands = ("stages.__main__", *(f"stages.command_line.{name}_command" for name in names))
     code = CodeTree(ROOT / "stages", SourceCache())
-    served = code.closure("stages.predict").keys() | code.closure("stages.serve").keys()
+    served = {file for name in ("predict", "check_drift", "serve") for file in code.closure(f"stages.{name}")}
     needed = served | {file for command in commands for file in code.closure(command)}
     assert len(needed) > 30
     assert needed <= files
@@ -69,8 +70,8 @@ def test_the_wheel_contains_all_prediction_code_and_no_training_code(wheel: Path
     assert assets <= files
     parts = {name.split("/")[1].removesuffix(".py") for name in files if name.startswith("stages/")}
     assert parts == {
-        "__init__", "__main__", "batch_prediction", "command_line", "config", "core", "dataset", "images", "predict",
-        "runtime", "serve", "serving", "tasks", "web",
+        "__init__", "__main__", "batch_prediction", "check_drift", "command_line", "config", "core", "dataset", "drift",
+        "images", "predict", "runtime", "serve", "serving", "tasks", "web",
     }  # fmt: skip
     imported = {
         name

@@ -1,0 +1,1 @@
+"""Benchmark of drift detection: false alarms and power."""
