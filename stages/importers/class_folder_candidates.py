@@ -8,9 +8,7 @@ from stages.core.path_parts import folders_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
 from stages.images.decode import is_image_path
-from stages.importers.filename_matching import (
-    FilePairing,
-)
+from stages.importers.file_pairing import FilePairing
 from stages.importers.folder_levels import find_class_level
 from stages.importers.format_candidate import MAX_LISTED, FormatCandidate, image_paths
 from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks

@@ -7,11 +7,7 @@ from typing import Any
 from stages.core.path_parts import parent_of, stem_of
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
-from stages.importers.filename_matching import (
-    FilePairing,
-    TargetInspection,
-    marks_unknown,
-)
+from stages.importers.file_pairing import FilePairing
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.label_image_files import read_values
 from stages.importers.name_fields import NameReading
@@ -23,6 +19,7 @@ from stages.importers.side_by_side import (
     judge,
 )
 from stages.importers.target_choice import Target, Verdict, judge_targets
+from stages.importers.target_inspection import TargetInspection, marks_unknown
 
 MAX_DECODED = 200  # masks that are kept in memory
 CHOICE_OF_INPUT = (
