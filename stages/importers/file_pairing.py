@@ -1,7 +1,7 @@
 """Match images with target files: pairs of name patterns whose placeholders have the same texts."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,8 @@ from stages.importers.frequent_patterns import (
 )
 from stages.importers.sample import SPLIT_WORDS
 
+Matched = dict[Key, tuple[str, tuple[str, ...]]]
+"""The image and its target files, by key."""
 MIN_IMAGES = 3  # images that a pattern must match
 NEARLY_ALL = 0.9  # share of the targets, or of the images, that counts as nearly all
 
@@ -53,12 +55,17 @@ class FilePairing:
     @property
     def root(self) -> str:
         """The deepest folder that both patterns share, above any placeholder."""
-        shared = []
-        for one, other in zip(self.images.split("/")[:-1], self.targets.split("/")[:-1], strict=False):
-            if one != other or "{" in one or "*" in one:
-                break
-            shared.append(one)
-        return "/".join(shared)
+        return shared_folder(self.images, self.targets)
+
+
+def shared_folder(images: str, targets: str) -> str:
+    """Return the deepest folder that two patterns share, above any placeholder; empty if there is none."""
+    shared = []
+    for one, other in zip(images.split("/")[:-1], targets.split("/")[:-1], strict=False):
+        if one != other or "{" in one or "*" in one:
+            break
+        shared.append(one)
+    return "/".join(shared)
 
 
 def find_pairings(
@@ -78,19 +85,24 @@ def find_pairings(
     pictures = [path for path in files if is_image_path(path)]
     below, paths_of = count_below(pictures), frequent_patterns(pictures, patterns, MIN_IMAGES)
     samples = sample_keys(paths_of)
+    repeated = {
+        pattern: frozenset(key for key, paths in by_key.items() if len(paths) > 1)
+        for pattern, by_key in paths_of.items()
+    }
     for (images, cut), (targets, other_cut) in itertools.permutations(paths_of, 2):
         if cut != other_cut or "{label}" in images:
             continue
-        if not may_share_keys(paths_of[images, cut], paths_of[targets, other_cut], samples):
+        of_images, of_targets = paths_of[images, cut], paths_of[targets, other_cut]
+        if not repeated[images, cut] <= of_targets.keys() or not may_share_keys(of_images, of_targets, samples):
             continue
         if _differ_by_split(images, targets):
             continue
-        pairing = _pair(images, targets, paths_of[images, cut], paths_of[targets, other_cut], is_mask)
-        if pairing is None:
+        found = _pair(images, targets, of_images, of_targets, is_mask)
+        if found is None:
             continue
-        covers_half = len(pairing.files) + len(pairing.named) >= below[pairing.root] / 2
-        if covers_half or _are_masks(pairing.targets_of, is_mask):
-            yield pairing
+        count = len(found) + len({path for _, paths in found.values() for path in paths})
+        if count >= below[shared_folder(images, targets)] / 2 or _are_masks(found, is_mask):
+            yield _as_pairing(images, targets, found)
 
 
 def _pair(
@@ -99,8 +111,8 @@ def _pair(
     of_images: dict[Key, list[str]],
     of_targets: dict[Key, list[str]],
     is_mask: Callable[[str], bool],
-) -> FilePairing | None:
-    """Return the pairing of two patterns; None unless every key has one image, and half of the images have a target.
+) -> Matched | None:
+    """Return the matched files of two patterns; None unless every key has one image, and half of these have a target.
 
     Fewer images are enough if nearly all targets have an image, and are masks. A file that both patterns match is a
     target if its key has another image, as with `{key}.*` and `{key}.png`, or if it has the key of another image, as
@@ -110,7 +122,7 @@ def _pair(
     Args:
         images: pattern of the images.
         targets: pattern of the targets.
-        of_images: files that match the pattern of the images, by key.
+        of_images: files that match the pattern of the images, by key; keys without a target have one file.
         of_targets: files that match the pattern of the targets, by key.
         is_mask: whether a file is measured to be a mask.
     """
@@ -118,37 +130,45 @@ def _pair(
     is_few = len(common) < len(of_images) / 2
     if len(common) < MIN_IMAGES or (is_few and len(common) < NEARLY_ALL * len(of_targets)):
         return None
-    image_of, targets_of = {}, {}
-    for key, found in of_images.items():
-        if len(found) == 1 and key not in of_targets:  # usual, and fast
-            image_of[key] = found[0]
-            continue
-        own = [path for path in found if path not in of_targets.get(key, ())] if len(found) > 1 else found
-        if len(own) != 1 or ("{label}" not in targets and own[0] in of_targets.get(key, ())):
+    has_label = "{label}" in targets
+    matched: Matched = {}
+    for key in common:
+        found, named = of_images[key], of_targets[key]
+        own = found if len(found) == 1 else [path for path in found if path not in named]
+        if len(own) != 1 or (not has_label and own[0] in named):
             return None
-        image_of[key] = own[0]
-        if others := [path for path in of_targets.get(key, ()) if path not in own]:
-            targets_of[key] = tuple(others)
-    if len(targets_of) < MIN_IMAGES:
+        if others := tuple(path for path in named if path != own[0]):
+            matched[key] = own[0], others
+    if len(matched) < MIN_IMAGES:
         return None
-    used = {path for paths in targets_of.values() for path in paths}
-    is_complete = len(targets_of) >= sum(path not in used for path in image_of.values()) / 2
-    if not is_complete and not (
-        len(targets_of) >= NEARLY_ALL * len(of_targets) and _are_masks(targets_of.values(), is_mask)
+    if not _is_complete(matched, of_images) and not (
+        len(matched) >= NEARLY_ALL * len(of_targets) and _are_masks(matched, is_mask)
     ):
         return None
-    labels = {name_of(parent_of(path)) for paths in targets_of.values() for path in paths}
-    if "{label}" in targets and len(labels) < 2:  # a single folder of masks, which another pattern names
-        return None
-    several = "{label}" not in targets and any(len(paths) > 1 for paths in targets_of.values())
-    keys = sorted(targets_of)
-    files_of = tuple((image_of[key], targets_of[key][0]) for key in keys)
-    return FilePairing(images, targets, several, files_of, tuple(targets_of[key] for key in keys))
+    if has_label and len({name_of(parent_of(path)) for _, paths in matched.values() for path in paths}) < 2:
+        return None  # a single folder of masks, which another pattern names
+    return matched
 
 
-def _are_masks(targets: Iterable[tuple[str, ...]], is_mask: Callable[[str], bool]) -> bool:
+def _as_pairing(images: str, targets: str, matched: Matched) -> FilePairing:
+    several = "{label}" not in targets and any(len(paths) > 1 for _, paths in matched.values())
+    in_order = [matched[key] for key in sorted(matched)]
+    files = tuple((image, paths[0]) for image, paths in in_order)
+    return FilePairing(images, targets, several, files, tuple(paths for _, paths in in_order))
+
+
+def _is_complete(matched: Matched, of_images: dict[Key, list[str]]) -> bool:
+    """Return whether half of the images that are no targets themselves have a target."""
+    if len(matched) >= len(of_images) / 2:
+        return True
+    used = {path for _, paths in matched.values() for path in paths}
+    own = (matched[key][0] if key in matched else paths[0] for key, paths in of_images.items())
+    return len(matched) >= sum(image not in used for image in own) / 2
+
+
+def _are_masks(matched: Matched, is_mask: Callable[[str], bool]) -> bool:
     """Return whether some of the target files are measured to be masks, and none to be another image."""
-    paths = sorted(path for paths in targets for path in paths)
+    paths = sorted(path for _, paths in matched.values() for path in paths)
     return all(is_mask(paths[place]) for place in {0, len(paths) // 2, len(paths) - 1})
 
 

@@ -1,6 +1,9 @@
 """Find pairs of images and target files by name patterns, with the format of the targets."""
 
+import functools
 import itertools
+import operator
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -12,25 +15,32 @@ from stages.importers.file_pairing import NEARLY_ALL, FilePairing, find_pairings
 from stages.importers.folder_names import shared_heads
 from stages.importers.label_image_files import LabelImageFiles
 from stages.importers.pairing_patterns import patterns_of_one_key, patterns_of_several_keys
-from stages.importers.target_inspection import Counts, TargetInspection, has_several, inspect_targets
+from stages.importers.target_inspection import TargetInspection, has_several, inspect_targets
+from stages.importers.target_reader import TargetReader
 
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
 
 
-def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInspection]]:
+def inspected_pairings(
+    files: SourceFiles, measured: dict[str, bool] | None = None
+) -> list[tuple[FilePairing, TargetInspection]]:
     """Return the pairings with the detected formats of their targets.
 
     Patterns in which several placeholders identify an image are tried only if {key} alone does not give nearly all
     images a target file of their own. A pairing is left out if its several targets of one image are, in another
     pairing, the targets of an image each; or if its targets belong to images that are nearer to them.
+
+    Args:
+        files: files of the source by path.
+        measured: whether files that were opened before are masks, by path; more are added.
     """
     count = sum(is_image_path(path) for path in files)
-    is_mask = LabelImageFiles(files).is_one
+    is_mask = LabelImageFiles(files, measured).is_one
     has_one_suffix = len({suffix_of(path) for path in files if is_image_path(path)}) == 1
     patterns = partial(patterns_of_one_key, has_one_suffix)
-    counted: Counts = {}
+    reader = TargetReader(files)
     inspected = [
-        (one, inspect_targets(files, one, counted)) for one in _distinct(find_pairings(files, patterns, is_mask))
+        (one, inspect_targets(files, one, reader)) for one in _distinct(find_pairings(files, patterns, is_mask))
     ]
     alone = any(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
@@ -39,13 +49,28 @@ def inspected_pairings(files: SourceFiles) -> list[tuple[FilePairing, TargetInsp
     if not alone and count <= MAX_IMAGES_OF_SEVERAL_KEYS:
         several = partial(patterns_of_several_keys, shared_heads(files))
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
-        inspected += [(one, inspect_targets(files, one, counted)) for one in more[len(inspected) :]]
-    valid = [one for one, found in inspected if found.format]
-    return [(one, found) for one, found in inspected if not _is_replaced(one, valid)]
+        inspected += [(one, inspect_targets(files, one, reader)) for one in more[len(inspected) :]]
+    rivals = _with_shared_targets([one for one, _ in inspected], [one for one, found in inspected if found.format])
+    return [both for both, others in zip(inspected, rivals, strict=True) if not _is_replaced(both[0], others)]
+
+
+def _with_shared_targets(pairings: list[FilePairing], others: list[FilePairing]) -> list[list[FilePairing]]:
+    """Return for each pairing those others that have some of its targets, found in time linear in the number of files.
+
+    Args:
+        pairings: pairings.
+        others: pairings, of which bit i of a number stands for number i.
+    """
+    having: dict[str, int] = defaultdict(int)
+    for number, other in enumerate(others):
+        for path in other.named:
+            having[path] |= 1 << number
+    bits = [functools.reduce(operator.or_, (having.get(path, 0) for path in one.named), 0) for one in pairings]
+    return [[other for number, other in enumerate(others) if found >> number & 1] for found in bits]
 
 
 def _is_replaced(one: FilePairing, valid: list[FilePairing]) -> bool:
-    """Return whether the targets of a pairing belong to the images of another one."""
+    """Return whether the targets of a pairing belong to the images of another one, among those with shared targets."""
     extended = any(_gives_all_targets(other, one, to_same_images=True) for other in valid)
     return any(
         (not other.several and _has_image_per_target(other, one))
@@ -57,10 +82,10 @@ def _is_replaced(one: FilePairing, valid: list[FilePairing]) -> bool:
 
 def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
     """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
-    if pairing.named.isdisjoint(other.named) or not pairing.with_targets.isdisjoint(other.with_targets):
+    shared = [(image, target) for image, target in pairing.files if target in other.named]
+    if not shared or not pairing.with_targets.isdisjoint(other.with_targets):
         return False
-    shared = [(image, other.image_of[target], target) for image, target in pairing.files if target in other.named]
-    return bool(shared) and all(_depth(image, target) > _depth(far, target) for image, far, target in shared)
+    return all(_depth(image, target) > _depth(other.image_of[target], target) for image, target in shared)
 
 
 def _depth(one: str, other: str) -> int:

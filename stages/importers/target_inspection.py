@@ -1,5 +1,6 @@
 """Detect the format of target files from some decoded pairs of image and target."""
 
+import heapq
 import itertools
 import re
 from collections import Counter
@@ -7,17 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from stages.core.plurals import quantity
 from stages.dataset.annotations import IGNORE_INDEX
 from stages.images.archives import SourceFiles
-from stages.images.decode import Unreadable, decode_image, open_with_pillow
-from stages.images.image_statistics import count_values
-from stages.images.label_images import decode_label_image
+from stages.images.decode import Unreadable, decode_image
 from stages.importers.file_pairing import MIN_IMAGES, FilePairing
-from stages.importers.label_image_files import read_levels
-from stages.importers.label_regions import MAX_VALUES, is_label_image, number_objects
+from stages.importers.label_regions import MAX_VALUES, number_objects
 from stages.importers.mask_files import MaskFiles
 from stages.importers.pair_evidence import (
     SCENE,
@@ -30,18 +27,15 @@ from stages.importers.pair_evidence import (
 )
 from stages.importers.pixel_evidence import (
     MIN_VOTES,
-    has_few_colours,
     has_one_region_per_value,
-    is_dotted,
-    is_plain,
     most_agree,
     show_same_scenes,
 )
 from stages.importers.role_words import IMAGE_WORDS
+from stages.importers.target_reader import MeasuredImage, TargetReader
 
 Array = np.ndarray[Any, Any]
-Counts = dict[str, dict[int, int]]
-"""Number of pixels by value of masks, by path."""
+Pairs = list[tuple[MeasuredImage, MeasuredImage]]
 INSPECTED = 12  # pairs of image and target that are decoded
 MAX_MEGAPIXELS = 16.0  # of a pairing, after which no more than `MIN_IMAGES` pairs are decoded
 MAX_COUNTED_MEGAPIXELS = 64.0  # of masks whose values are counted
@@ -71,43 +65,43 @@ class TargetInspection:
     """Measured relation of images and targets that show the same scenes; None for masks and unrelated images."""
 
 
-def inspect_targets(files: SourceFiles, pairing: FilePairing, counted: Counts) -> TargetInspection:
+def inspect_targets(files: SourceFiles, pairing: FilePairing, reader: TargetReader) -> TargetInspection:
     """Decode some pairs and detect which format the target files have.
 
     Args:
         files: files of the source by path.
         pairing: images and targets.
-        counted: number of pixels by value of the masks that other pairings have in common; more are added.
+        reader: decodes the files, many of which belong to several pairings.
     """
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
     spread = np.random.default_rng(0).permutation(spread)  # large images are not all decoded
-    masks = MaskFiles(files)
-    masks.add(sorted(pairing.named)[:MAX_COUNTED])
+    masks = MaskFiles(files, reader.palettes)
+    masks.add(heapq.nsmallest(MAX_COUNTED, pairing.named))
     # Class folders with the same file names give many such pairings, so that two files of each have to suffice.
-    if has_several(pairing) and not any(_is_binary(files, masks, pairing.files[place][1]) for place in (0, -1)):
+    if has_several(pairing) and not any(_is_binary(reader.mask(pairing.files[place][1], masks)) for place in (0, -1)):
         return TargetInspection("", NOT_BINARY, {})
-    decoded: list[tuple[Array | None, Array | None]] = []
+    decoded: list[tuple[MeasuredImage | None, MeasuredImage | None]] = []
     for image, target in (pairing.files[i] for i in spread):
         if len(decoded) >= MIN_IMAGES and sum(map(_megapixels, decoded)) > MAX_MEGAPIXELS:
             break
-        decoded.append((read_levels(files, image), _mask_values(files, masks, target)))
+        decoded.append((reader.image(image), reader.mask(target, masks)))
     readable = [(a, b) for a, b in decoded if a is not None and b is not None]
-    pairs = [(a, b) for a, b in readable if a.shape[:2] == b.shape[:2]]
+    pairs = [(a, b) for a, b in readable if a.level.shape[:2] == b.level.shape[:2]]
     required = max(MIN_IMAGES, MIN_VOTES * len(decoded))
     if len(pairs) < required:
         unreadable = "more than a quarter of the opened pairs contain a file that cannot be read"
         if len(readable) >= required:
             return _compare_sizes(pairing, readable)
         return TargetInspection("", f"{unreadable}{_first_error(files, pairing)}", {})
-    return _inspect_decoded(files, masks, pairing, spread.tolist(), pairs, counted)
+    return _inspect_decoded(reader, masks, pairing, spread.tolist(), pairs)
 
 
-def _compare_sizes(pairing: FilePairing, decoded: list[tuple[Array, Array]]) -> TargetInspection:
+def _compare_sizes(pairing: FilePairing, decoded: Pairs) -> TargetInspection:
     """Return the reason against image and target of different sizes, with their relation if they show one scene."""
     (image, target), (path, other) = decoded[0], pairing.files[0]
-    sizes = " and ".join(f"{array.shape[1]}x{array.shape[0]}" for array in (image, target))
+    sizes = " and ".join(f"{one.level.shape[1]}x{one.level.shape[0]}" for one in (image, target))
     reason = f"the sizes of image and target differ: {path} and {other} have {sizes} pixels"
-    likeness = measure_likeness(decoded)
+    likeness = measure_likeness(_levels(decoded))
     if likeness.correlation < SCENE:
         return TargetInspection("", reason, {})
     advice = "to predict one from the other, both must have one size: enlarge the smaller ones"
@@ -124,9 +118,13 @@ def _first_error(files: SourceFiles, pairing: FilePairing) -> str:
     return ""
 
 
-def _megapixels(pair: tuple[Array | None, Array | None]) -> float:
+def _megapixels(pair: tuple[MeasuredImage | None, MeasuredImage | None]) -> float:
     """Return the number of decoded pixels of an image and its target."""
-    return sum(level.shape[0] * level.shape[1] for level in pair if level is not None) / 1e6
+    return sum(one.level.shape[0] * one.level.shape[1] for one in pair if one is not None) / 1e6
+
+
+def _levels(pairs: Pairs) -> list[tuple[Array, Array]]:
+    return [(image.level, target.level) for image, target in pairs]
 
 
 def has_several(pairing: FilePairing) -> bool:
@@ -135,83 +133,77 @@ def has_several(pairing: FilePairing) -> bool:
 
 
 def _inspect_decoded(
-    files: SourceFiles,
-    masks: MaskFiles,
-    pairing: FilePairing,
-    spread: list[int],
-    pairs: list[tuple[Array, Array]],
-    counted: Counts,
+    reader: TargetReader, masks: MaskFiles, pairing: FilePairing, spread: list[int], pairs: Pairs
 ) -> TargetInspection:
     """Detect the format of target files from some decoded pairs; `spread` are the numbers of the opened keys."""
     images, targets = zip(*pairs, strict=True)
     is_named = not IMAGE_WORDS.isdisjoint(re.split(r"[^a-z]+", pairing.images.lower()))  # drawings are images, too
-    if most_agree(is_plain(a) or (not is_named and is_label_image(a)) for a in images) or most_agree(
-        is_dotted(a) for a in images
+    if most_agree(a.is_plain or (not is_named and a.is_label_image) for a in images) or most_agree(
+        a.is_dotted for a in images
     ):
         return TargetInspection("", "the images are masks or dot images themselves", {})
-    plain, binary = most_agree(is_plain(b) for b in targets), most_agree(is_plain(b, 2) for b in targets)
+    plain, binary = most_agree(b.is_plain for b in targets), most_agree(b.is_binary for b in targets)
     if has_several(pairing):
         if not binary:
             return TargetInspection("", NOT_BINARY, {})
-        return _inspect_binary_masks(files, masks, pairing, spread)
-    if most_agree(is_dotted(b) for b in targets):
+        return _inspect_binary_masks(reader, masks, pairing, spread)
+    if most_agree(b.is_dotted for b in targets):
         return TargetInspection("dots", "the targets contain small bright dots on black", {})
-    numbered = all(b.ndim == 2 for b in targets) and number_objects(targets)
+    numbered = all(b.level.ndim == 2 for b in targets) and number_objects([b.level for b in targets])
     if (plain or numbered) and not _are_images_by_name(pairing, pairs, binary):
         why = "each value of a target is one connected region: they number objects"
         if numbered:
             return TargetInspection("instances", why, {})
-        return _inspect_values(pairing, targets, _values(files, masks, pairing, counted))
+        return _inspect_values(pairing, targets, _values(reader, masks, pairing))
     return _inspect_paired_images(pairing, pairs, binary)
 
 
-def _are_images_by_name(pairing: FilePairing, pairs: list[tuple[Array, Array]], binary: bool) -> bool:
+def _are_images_by_name(pairing: FilePairing, pairs: Pairs, binary: bool) -> bool:
     """Return whether targets with few values are named like distances or restored images, such as clean pages."""
     if are_distances(pairing.images, pairing.targets):
         return not binary
-    return are_restored(pairing.images, pairing.targets) and measure_likeness(pairs).correlation >= SCENE
+    return are_restored(pairing.images, pairing.targets) and measure_likeness(_levels(pairs)).correlation >= SCENE
 
 
-def _inspect_paired_images(pairing: FilePairing, pairs: list[tuple[Array, Array]], binary: bool) -> TargetInspection:
+def _inspect_paired_images(pairing: FilePairing, pairs: Pairs, binary: bool) -> TargetInspection:
     """Return whether images with a partner of the same size are pairs."""
     images, targets = zip(*pairs, strict=True)
     if are_distances(pairing.images, pairing.targets) and not binary:
         return TargetInspection("pairs", "the targets are named like maps of distances", {})
     for some, reason in ((images, IMAGES_OF_FEW_COLOURS), (targets, FEW_COLOURS)):
-        if most_agree(has_few_colours(one) for one in some):
+        if most_agree(one.has_few_colours for one in some):
             return TargetInspection("", reason, {})
     if direction_of_names(pairing.images, pairing.targets) < 0:
         return TargetInspection("", "the target names denote degraded images", {})
     if are_explicit(pairing.images, pairing.targets):
         return TargetInspection("pairs", "the names denote input and target", {})
-    likeness = measure_likeness(pairs)
+    likeness = measure_likeness(_levels(pairs))
     is_named = direction_of_names(pairing.images, pairing.targets) > 0  # pages of text resemble each other
-    if not show_same_scenes(pairs) and not (is_named and likeness.correlation >= SCENE):
+    if not show_same_scenes(_levels(pairs)) and not (is_named and likeness.correlation >= SCENE):
         return TargetInspection("", _reason_not_masks(targets), {})
     same = "images of the same scenes; check which of the two is the target"
     return TargetInspection("pairs", same, {}, likeness=likeness)
 
 
-def _is_binary(files: SourceFiles, masks: MaskFiles, path: str) -> bool:
-    level = _mask_values(files, masks, path)
-    return level is not None and is_plain(level, 2)
+def _is_binary(mask: MeasuredImage | None) -> bool:
+    return mask is not None and mask.is_binary
 
 
 def _inspect_binary_masks(
-    files: SourceFiles, masks: MaskFiles, pairing: FilePairing, spread: list[int]
+    reader: TargetReader, masks: MaskFiles, pairing: FilePairing, spread: list[int]
 ) -> TargetInspection:
     """Return the format of several binary masks per image; `spread` are the numbers of the keys to open."""
     if pairing.several:
         return TargetInspection("instances", "the targets are binary masks, one per object", {})
-    overlaps = _describe_overlaps(files, masks, [pairing.targets_of[number] for number in spread])
+    overlaps = _describe_overlaps(reader, masks, [pairing.targets_of[number] for number in spread])
     return TargetInspection("masks", "the targets are binary masks, one per class", {}, overlaps=overlaps)
 
 
-def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple[str, ...]]) -> str:
+def _describe_overlaps(reader: TargetReader, masks: MaskFiles, targets: list[tuple[str, ...]]) -> str:
     """Return how many images have overlapping masks, and the share of such pixels; empty if there are none."""
     overlapping, marked, images = 0, 0, 0
     for paths in targets:
-        values = [value for path in paths if (value := _mask_values(files, masks, path)) is not None]
+        values = [mask.level for path in paths if (mask := reader.mask(path, masks)) is not None]
         if not values or any(value.shape != values[0].shape for value in values):
             continue
         count_HW = np.sum([value != 0 for value in values], axis=0)
@@ -224,10 +216,12 @@ def _describe_overlaps(files: SourceFiles, masks: MaskFiles, targets: list[tuple
     return f"in {number} the masks of several classes overlap, in {overlapping / marked:.2g} of the marked pixels"
 
 
-def _inspect_values(pairing: FilePairing, targets: tuple[Array, ...], values: dict[int, float]) -> TargetInspection:
+def _inspect_values(
+    pairing: FilePairing, targets: tuple[MeasuredImage, ...], values: dict[int, float]
+) -> TargetInspection:
     """Return label images of classes, with a note if their values may number objects."""
     reason, ask = "the targets contain few distinct values, as masks do", ""
-    if most_agree(has_one_region_per_value(b) for b in targets):
+    if most_agree(has_one_region_per_value(b.level) for b in targets):
         reason += "; each value is one connected region, however: if the values number objects, use format: instances"
         ask = (
             f"ingest.format: each value in {pairing.files[0][1]} is one connected region: are the values classes "
@@ -236,9 +230,9 @@ def _inspect_values(pairing: FilePairing, targets: tuple[Array, ...], values: di
     return TargetInspection("masks", reason, values, ask=ask)
 
 
-def _reason_not_masks(targets: tuple[Array, ...]) -> str:
+def _reason_not_masks(targets: tuple[MeasuredImage, ...]) -> str:
     """Return why target files are not masks."""
-    if most_agree(b.ndim == 3 for b in targets):
+    if most_agree(b.level.ndim == 3 for b in targets):
         return "the targets are in colour and do not show the scenes of the images; masks are grey or have a palette"
     return (
         f"the targets contain more than {MAX_VALUES} grey levels: masks have few, objects with numbers have one region "
@@ -246,24 +240,11 @@ def _reason_not_masks(targets: tuple[Array, ...]) -> str:
     )
 
 
-def _values(files: SourceFiles, masks: MaskFiles, pairing: FilePairing, counted: Counts) -> dict[int, float]:
-    """Return the share of pixels by mask value, counted in many masks so that rare values are included.
-
-    Args:
-        files: files of the source by path.
-        masks: masks of the pairing.
-        pairing: images with masks.
-        counted: number of pixels by value of the masks that were counted before; more are added.
-    """
+def _values(reader: TargetReader, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
+    """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
     values: Counter[int] = Counter()
     for _, target in pairing.files[:: max(1, len(pairing.files) // MAX_COUNTED)][:MAX_COUNTED]:
-        counts = counted.get(target)
-        if counts is None:
-            level = _mask_values(files, masks, target)
-            counts = count_values(level) if level is not None and level.ndim == 2 else {}
-            if not masks.has_palettes:  # otherwise the values may depend on the palettes of the other masks
-                counted[target] = counts
-        values.update(counts)
+        values.update(reader.count(target, masks))
         if values.total() > MAX_COUNTED_MEGAPIXELS * 1e6:
             break
     return {value: count / values.total() for value, count in sorted(values.items())}
@@ -273,25 +254,3 @@ def marks_unknown(values: dict[int, float]) -> bool:
     """Return whether the value 255 probably marks unknown pixels: the other values roughly count up from 0."""
     others = sorted(set(values) - {IGNORE_INDEX})
     return IGNORE_INDEX in values and len(others) > 1 and others[-1] < 2 * len(others)
-
-
-def _mask_values(files: SourceFiles, masks: MaskFiles, path: str) -> Array | None:
-    """Return the values of a file as `ingest` reads those of a mask; if it is not a mask, as `_levels`."""
-    try:
-        data = files[path]()
-        values = masks.compare_palettes(decode_label_image(data))
-    except (Unreadable, OSError):
-        return read_levels(files, path)
-    if is_plain(values, 2) and not _has_8_bits(data) and (levels := read_levels(files, path)) is not None:
-        is_deep = levels.dtype == np.uint16 and not is_plain(levels)
-        return levels if is_deep else values  # no blurred mask: distances with many missing values
-    return values
-
-
-def _has_8_bits(data: bytes) -> bool:
-    """Return whether the header of an image states grey levels or palette indices of at most 8 bits."""
-    try:
-        with open_with_pillow(data) as file:
-            return file.mode in ("1", "L", "P")
-    except (Unreadable, OSError, SyntaxError, ValueError, OverflowError, Image.DecompressionBombError):
-        return False
