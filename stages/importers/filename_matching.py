@@ -15,10 +15,10 @@ from stages.importers.file_pairing import NEARLY_ALL, FilePairing, find_pairings
 from stages.importers.folder_names import shared_heads
 from stages.importers.label_image_files import LabelImageFiles
 from stages.importers.pairing_patterns import patterns_of_one_key, patterns_of_several_keys
-from stages.importers.target_inspection import TargetInspection, has_several, inspect_targets
+from stages.importers.target_inspection import TargetInspection, count_mask_values, has_several, inspect_targets
 from stages.importers.target_reader import TargetReader
 
-MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
+MAX_IMAGES_OF_SEVERAL_KEYS = 100_000  # images up to which patterns with several keys are tried, which takes memory
 
 
 def inspected_pairings(
@@ -51,7 +51,8 @@ def inspected_pairings(
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
         inspected += [(one, inspect_targets(files, one, reader)) for one in more[len(inspected) :]]
     rivals = _with_shared_targets([one for one, _ in inspected], [one for one, found in inspected if found.format])
-    return [both for both, others in zip(inspected, rivals, strict=True) if not _is_replaced(both[0], others)]
+    kept = [both for both, others in zip(inspected, rivals, strict=True) if not _is_replaced(both[0], others)]
+    return count_mask_values(files, kept, reader)
 
 
 def _with_shared_targets(pairings: list[FilePairing], others: list[FilePairing]) -> list[list[FilePairing]]:

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,8 @@ Pairs = list[tuple[MeasuredImage, MeasuredImage]]
 INSPECTED = 12  # pairs of image and target that are decoded
 MAX_MEGAPIXELS = 16.0  # of a pairing, after which no more than `MIN_IMAGES` pairs are decoded
 MAX_COUNTED_MEGAPIXELS = 64.0  # of masks whose values are counted
-MAX_COUNTED = 500  # masks whose values are counted
+MAX_COUNTED = 500  # masks of a pairing whose values are counted
+MAX_COUNTED_IN_ALL = 2500  # masks of a source, after which few of each pairing are counted
 FEW_COLOURS = (
     "the targets contain few colours, as coloured masks of classes do; save them with one grey level or palette index "
     "per class"
@@ -56,7 +57,7 @@ class TargetInspection:
     """masks, instances, dots or pairs; empty if none of these."""
     reason: str
     values: dict[int, float]
-    """Share of the pixels by mask value; empty for other formats and for one mask per class."""
+    """Share of the pixels by mask value, from `count_mask_values`; empty for other formats and one mask per class."""
     ask: str = ""
     """Question about the targets; empty if there is none."""
     overlaps: str = ""
@@ -75,8 +76,7 @@ def inspect_targets(files: SourceFiles, pairing: FilePairing, reader: TargetRead
     """
     spread = np.unique(np.linspace(0, len(pairing.files) - 1, INSPECTED).round().astype(int))
     spread = np.random.default_rng(0).permutation(spread)  # large images are not all decoded
-    masks = MaskFiles(files, reader.palettes)
-    masks.add(heapq.nsmallest(MAX_COUNTED, pairing.named))
+    masks = _mask_files(files, pairing, reader)
     # Class folders with the same file names give many such pairings, so that two files of each have to suffice.
     if has_several(pairing) and not any(_is_binary(reader.mask(pairing.files[place][1], masks)) for place in (0, -1)):
         return TargetInspection("", NOT_BINARY, {})
@@ -154,7 +154,7 @@ def _inspect_decoded(
         why = "each value of a target is one connected region: they number objects"
         if numbered:
             return TargetInspection("instances", why, {})
-        return _inspect_values(pairing, targets, _values(reader, masks, pairing))
+        return _inspect_values(pairing, targets)
     return _inspect_paired_images(pairing, pairs, binary)
 
 
@@ -216,9 +216,7 @@ def _describe_overlaps(reader: TargetReader, masks: MaskFiles, targets: list[tup
     return f"in {number} the masks of several classes overlap, in {overlapping / marked:.2g} of the marked pixels"
 
 
-def _inspect_values(
-    pairing: FilePairing, targets: tuple[MeasuredImage, ...], values: dict[int, float]
-) -> TargetInspection:
+def _inspect_values(pairing: FilePairing, targets: tuple[MeasuredImage, ...]) -> TargetInspection:
     """Return label images of classes, with a note if their values may number objects."""
     reason, ask = "the targets contain few distinct values, as masks do", ""
     if most_agree(has_one_region_per_value(b.level) for b in targets):
@@ -227,7 +225,7 @@ def _inspect_values(
             f"ingest.format: each value in {pairing.files[0][1]} is one connected region: are the values classes "
             "(masks), or numbers of objects (instances)?"
         )
-    return TargetInspection("masks", reason, values, ask=ask)
+    return TargetInspection("masks", reason, {}, ask=ask)
 
 
 def _reason_not_masks(targets: tuple[MeasuredImage, ...]) -> str:
@@ -240,14 +238,44 @@ def _reason_not_masks(targets: tuple[MeasuredImage, ...]) -> str:
     )
 
 
-def _values(reader: TargetReader, masks: MaskFiles, pairing: FilePairing) -> dict[int, float]:
-    """Return the share of pixels by mask value, counted in many masks so that rare values are included."""
+def count_mask_values(
+    files: SourceFiles, inspected: list[tuple[FilePairing, TargetInspection]], reader: TargetReader
+) -> list[tuple[FilePairing, TargetInspection]]:
+    """Return pairings of which those with label images have the share of the pixels by mask value.
+
+    Many masks are counted, so that rare values are included: up to `MAX_COUNTED` of a pairing and
+    `MAX_COUNTED_IN_ALL` of the source, those of the pairings with the most images first; then `INSPECTED` of each.
+
+    Args:
+        files: files of the source by path.
+        inspected: pairings with the formats of their targets.
+        reader: decodes the files.
+    """
+    left, found = MAX_COUNTED_IN_ALL, dict(enumerate(inspected))
+    for number, (pairing, target) in sorted(found.items(), key=lambda item: -len(item[1][0].files)):
+        if target.format == "masks" and not has_several(pairing):
+            count = min(len(pairing.files), max(INSPECTED, min(MAX_COUNTED, left)))
+            found[number] = pairing, replace(target, values=_values(files, pairing, reader, count))
+            left -= count
+    return list(found.values())
+
+
+def _values(files: SourceFiles, pairing: FilePairing, reader: TargetReader, most: int) -> dict[int, float]:
+    """Return the share of pixels by value in the masks of a pairing, of which at most so many are counted."""
+    masks = _mask_files(files, pairing, reader)
     values: Counter[int] = Counter()
-    for _, target in pairing.files[:: max(1, len(pairing.files) // MAX_COUNTED)][:MAX_COUNTED]:
+    for _, target in pairing.files[:: max(1, len(pairing.files) // most)][:most]:
         values.update(reader.count(target, masks))
         if values.total() > MAX_COUNTED_MEGAPIXELS * 1e6:
             break
     return {value: count / values.total() for value, count in sorted(values.items())}
+
+
+def _mask_files(files: SourceFiles, pairing: FilePairing, reader: TargetReader) -> MaskFiles:
+    """Return the masks of a pairing, some of whose palettes are compared."""
+    masks = MaskFiles(files, reader.palettes)
+    masks.add(heapq.nsmallest(MAX_COUNTED, pairing.named))
+    return masks
 
 
 def marks_unknown(values: dict[int, float]) -> bool:
