@@ -1,5 +1,6 @@
 """Evidence that folders of images are not classes: versions of one scene, parts of file names, or objects."""
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +29,8 @@ MAX_LIST_BYTES = 50_000_000
 SHARD = re.compile(r"[0-9a-z]{1,2}")
 RECORDS = (".json", ".xml", ".txt")
 
-ImageLists = dict[str, list[list[str]]]
-"""Further words of each line of the text files that list images, by name of the image without folder and suffix."""
+ImageLists = dict[str, list[tuple[str, list[str]]]]
+"""By path of a text file: name of the image without folder and suffix, and the further words of each line."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class FolderEvidence:
     def lists(self) -> ImageLists:
         """Text files that list images."""
         return read_image_lists(self.files)
+
+    @cached_property
+    def listed(self) -> dict[str, list[list[str]]]:
+        """The further words of each line of these files, by name of the image."""
+        found: dict[str, list[list[str]]] = defaultdict(list)
+        for name, rest in itertools.chain.from_iterable(self.lists.values()):
+            found[name].append(rest)
+        return found
 
     @cached_property
     def lines(self) -> dict[str, list[str]]:
@@ -98,7 +107,7 @@ def examine_class_folders(evidence: FolderEvidence, label_of: dict[str, str]) ->
         label_of: class of each image, by its path in the source.
     """
     folders = sorted(set(label_of.values()))
-    refusals = [reason for reason in (_name_files(label_of), _are_listed_otherwise(evidence.lists, label_of)) if reason]
+    refusals = [reason for reason in (_name_files(label_of), _are_listed_otherwise(evidence, label_of)) if reason]
     if refusals:
         return FolderDoubt(refusal="; ".join(refusals))
     doubt = _are_versions(label_of, evidence)
@@ -151,32 +160,32 @@ def _shards(path: str) -> tuple[str, ...]:
 
 
 def read_image_lists(files: SourceFiles) -> ImageLists:
-    """Return the lines of the text files that list images of the source, by name of the image.
+    """Return the lines of the text files that list images of the source, by path.
 
     Args:
         files: files of the source by path.
     """
     images = {stem_of(path) for path in files if is_image_path(path)}
-    lists: ImageLists = defaultdict(list)
+    lists = {}
     for path in files:
         if path.lower().endswith(LISTS) and stem_of(path) not in images:
             rows = list(_rows(files, path))
             if sum(name in images for name, _ in rows) >= MOST * len(rows) > 0:
-                for name, rest in rows:
-                    lists[name].append(rest)
+                lists[path] = rows
     return lists
 
 
-def _are_listed_otherwise(lists: ImageLists, label_of: dict[str, str]) -> str:
+def _are_listed_otherwise(evidence: FolderEvidence, label_of: dict[str, str]) -> str:
     """Return which text files list the images with something other than their folder; empty if there is none."""
     stems: dict[str, set[str]] = defaultdict(set)
     for path, label in label_of.items():
         stems[stem_of(path)].add(label)
-    rows = [(name, rest) for name in stems for rest in lists.get(name, ())]
+    rows = [(name, rest) for name in stems for rest in evidence.listed.get(name, ())]
     if len(rows) < len(label_of) / 2 or not any(rest for _, rest in rows):
         return ""
     if any(_agrees(rows, stems, place) for place in range(max(len(rest) for _, rest in rows))):
         return ""
+    lists = evidence.lists
     names = list_names(sorted(lists), MAX_LISTED)
     name, rest = next(row for some in lists.values() for row in some if row[1])
     return (

@@ -1,7 +1,8 @@
 """Match images with target files: pairs of name patterns whose placeholders have the same texts."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from stages.images.archives import SourceFiles
 from stages.images.decode import is_image_path
 from stages.importers.frequent_patterns import (
     Key,
+    Paths,
     Pattern,
     count_below,
     frequent_patterns,
@@ -97,7 +99,8 @@ def find_pairings(
             continue
         if _differ_by_split(images, targets):
             continue
-        found = _pair(images, targets, of_images, of_targets, is_mask)
+        is_single = not (repeated[images, cut] or repeated[targets, other_cut] or "{label}" in targets)
+        found = _pair(targets, of_images, of_targets, is_single, is_mask)
         if found is None:
             continue
         count = len(found) + len({path for _, paths in found.values() for path in paths})
@@ -105,40 +108,59 @@ def find_pairings(
             yield _as_pairing(images, targets, found)
 
 
-def _pair(
-    images: str,
-    targets: str,
-    of_images: dict[Key, list[str]],
-    of_targets: dict[Key, list[str]],
-    is_mask: Callable[[str], bool],
-) -> Matched | None:
-    """Return the matched files of two patterns; None unless every key has one image, and half of these have a target.
+def _match_single(common: Set[Key], of_images: Paths, of_targets: Paths) -> Matched:
+    """Return the matched files of two patterns that both have one file for each key; nothing if they share a file."""
+    images, targets = ([of[key][0] for key in common] for of in (of_images, of_targets))
+    if any(map(operator.eq, images, targets)):
+        return {}
+    return dict(zip(common, zip(images, zip(targets, strict=True), strict=True), strict=True))
 
-    Fewer images are enough if nearly all targets have an image, and are masks. A file that both patterns match is a
-    target if its key has another image, as with `{key}.*` and `{key}.png`, or if it has the key of another image, as
-    `{key}.png` matches a_mask.png. Else it is the image itself if the targets are those of all classes, as with
-    `raw/{key}.png` and `{label}/{key}.png`.
+
+def _match(common: Set[Key], of_images: Paths, of_targets: Paths, has_label: bool) -> Matched:
+    """Return the matched files of two patterns; nothing unless every common key has one image.
+
+    A file that both patterns match is a target if its key has another image, as with `{key}.*` and `{key}.png`, or if
+    it has the key of another image, as `{key}.png` matches a_mask.png. Else it is the image itself if the targets are
+    those of all classes, as with `raw/{key}.png` and `{label}/{key}.png`.
 
     Args:
-        images: pattern of the images.
-        targets: pattern of the targets.
-        of_images: files that match the pattern of the images, by key; keys without a target have one file.
+        common: keys of both patterns.
+        of_images: files that match the pattern of the images, by key.
         of_targets: files that match the pattern of the targets, by key.
-        is_mask: whether a file is measured to be a mask.
+        has_label: whether a folder of the targets is the class.
     """
-    common = of_images.keys() & of_targets.keys()
-    is_few = len(common) < len(of_images) / 2
-    if len(common) < MIN_IMAGES or (is_few and len(common) < NEARLY_ALL * len(of_targets)):
-        return None
-    has_label = "{label}" in targets
     matched: Matched = {}
     for key in common:
         found, named = of_images[key], of_targets[key]
         own = found if len(found) == 1 else [path for path in found if path not in named]
         if len(own) != 1 or (not has_label and own[0] in named):
-            return None
+            return {}
         if others := tuple(path for path in named if path != own[0]):
             matched[key] = own[0], others
+    return matched
+
+
+def _pair(
+    targets: str, of_images: Paths, of_targets: Paths, is_single: bool, is_mask: Callable[[str], bool]
+) -> Matched | None:
+    """Return the matched files of two patterns if half of the images have a target; else None.
+
+    Fewer images are enough if nearly all targets have an image, and are masks.
+
+    Args:
+        targets: pattern of the targets.
+        of_images: files that match the pattern of the images, by key.
+        of_targets: files that match the pattern of the targets, by key.
+        is_single: whether each key has one file in both, and the pattern of the targets has no {label}.
+        is_mask: whether a file is measured to be a mask.
+    """
+    common, has_label = of_images.keys() & of_targets.keys(), "{label}" in targets
+    is_few = len(common) < len(of_images) / 2
+    if len(common) < MIN_IMAGES or (is_few and len(common) < NEARLY_ALL * len(of_targets)):
+        return None
+    matched = (
+        _match_single(common, of_images, of_targets) if is_single else _match(common, of_images, of_targets, has_label)
+    )
     if len(matched) < MIN_IMAGES:
         return None
     if not _is_complete(matched, of_images) and not (
@@ -157,7 +179,7 @@ def _as_pairing(images: str, targets: str, matched: Matched) -> FilePairing:
     return FilePairing(images, targets, several, files, tuple(paths for _, paths in in_order))
 
 
-def _is_complete(matched: Matched, of_images: dict[Key, list[str]]) -> bool:
+def _is_complete(matched: Matched, of_images: Paths) -> bool:
     """Return whether half of the images that are no targets themselves have a target."""
     if len(matched) >= len(of_images) / 2:
         return True
