@@ -180,7 +180,7 @@ def _as_pairing(images: str, targets: str, matched: Matched) -> FilePairing:
 
 
 def _is_complete(matched: Matched, of_images: Paths) -> bool:
-    """Return whether half of the images that are no targets themselves have a target."""
+    """Return whether half of the images, without those that are targets themselves, have a target."""
     if len(matched) >= len(of_images) / 2:
         return True
     used = {path for _, paths in matched.values() for path in paths}

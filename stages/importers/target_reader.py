@@ -123,7 +123,7 @@ class TargetReader:
         return None if level is None else MeasuredImage(level)
 
     def _decode_mask(self, path: str) -> tuple[LabelImage, MeasuredImage, bool] | None:
-        """Return a mask, and whether its two values were made from many levels of 16 bits; None if it is no mask."""
+        """Return a mask, and whether its two values were made from many levels of 16 bits; None if it is not a mask."""
         try:
             data = self._files[path]()
             label_image = decode_label_image(data)
