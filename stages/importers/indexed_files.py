@@ -12,7 +12,7 @@ class IndexedFiles(SourceFiles):
 
     @cached_property
     def measured_masks(self) -> dict[str, bool]:
-        """Whether files that were opened are masks, by path; `LabelImageFiles` adds them."""
+        """Return by path whether the opened files are masks; `LabelImageFiles` adds them."""
         return {}
 
     @cached_property

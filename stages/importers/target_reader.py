@@ -33,27 +33,27 @@ class MeasuredImage:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether the image is grey and has as few values as a mask."""
+        """Return whether the image is grey and has as few values as a mask."""
         return is_plain(self.level)
 
     @cached_property
     def is_binary(self) -> bool:
-        """Whether the image is grey and has at most two values."""
+        """Return whether the image is grey and has at most two values."""
         return is_plain(self.level, 2)
 
     @cached_property
     def is_dotted(self) -> bool:
-        """Whether the image shows small bright regions on black."""
+        """Return whether the image shows small bright regions on black."""
         return is_dotted(self.level)
 
     @cached_property
     def is_label_image(self) -> bool:
-        """Whether the image consists of regions of few values, or of one value per region."""
+        """Return whether the image consists of regions of few values, or of one value per region."""
         return is_label_image(self.level)
 
     @cached_property
     def has_few_colours(self) -> bool:
-        """Whether the image is in colour and has few colours."""
+        """Return whether the image is in colour and has few colours."""
         return has_few_colours(self.level)
 
 
