@@ -19,7 +19,7 @@ from stages.importers.target_inspection import TargetInspection, count_mask_valu
 from stages.importers.target_reader import TargetReader
 
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
-MAX_IMAGES_WITH_TARGETS = 100_000  # the same where {key} alone gives some images targets
+MAX_IMAGES_WITH_TARGETS = 100_000  # the same where {key} alone gives some images a target each
 
 
 def inspected_pairings(
@@ -47,7 +47,7 @@ def inspected_pairings(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
         for one, found in inspected
     )
-    has_targets = any(found.format for _, found in inspected)
+    has_targets = any(found.format and not has_several(one) for one, found in inspected)
     if not alone and count <= (MAX_IMAGES_WITH_TARGETS if has_targets else MAX_IMAGES_OF_SEVERAL_KEYS):
         several = partial(patterns_of_several_keys, shared_heads(files))
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
