@@ -182,7 +182,7 @@ test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 m
 	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m emulation
 
-test-services: $(VENV)/synced $(S3) postgresql ## kill and restart services while flows run: about 15 minutes
+test-services: $(VENV)/synced $(S3) postgresql ## kill and restart services while flows run: about 10 minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m services
 
 check: $(VENV)/synced ## check format, lint, types and import layers
