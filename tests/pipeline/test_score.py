@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prefect import State
 from prefect.testing.utilities import prefect_test_harness
@@ -221,23 +223,56 @@ def test_two_runs_at_once_do_not_share_a_batch(site: Site) -> None:
     assert site.score().name == "Scored"
 
 
+def start(site: Site, folder: Path) -> subprocess.Popen[bytes]:
+    words = [f"source={site.source}", f"output={site.output}", f"model={site.model}", "workers=1"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "flows.score", *words], cwd=folder, env=env)
+
+
+def wait_for(running: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def contains(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_text() == text
+
+
+def kill(running: subprocess.Popen[bytes]) -> None:
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+
+
 @pytest.mark.flows
 def test_a_run_that_is_killed_is_resumed_without_losing_or_repeating_rows(site: Site, tmp_path: Path) -> None:
     write_images(site.source, 1, 300, 100)
-    words = [f"source={site.source}", f"output={site.output}", f"model={site.model}", "workers=1"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    running = subprocess.Popen([sys.executable, "-m", "flows.score", *words], cwd=tmp_path, env=env)
     part = Batches(str(site.source), site.output).work / "predictions.jsonl.part"
-    deadline = time.monotonic() + 180
-    while not (part.is_file() and part.stat().st_size):
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    running = start(site, tmp_path)
+    wait_for(running, lambda: part.is_file() and part.stat().st_size > 0)
+    kill(running)
     write_images(site.source, 2, 2, 100)
     assert site.score().is_completed()
     assert [len(names) for names in site.names()] == [300, 2]
     assert len({name for names in site.names() for name in names}) == 302
+
+
+@pytest.mark.flows
+def test_runs_killed_at_random_moments_lose_and_repeat_nothing(site: Site, tmp_path: Path) -> None:
+    write_images(site.source, 1, 400, 40)
+    lock = state.folder() / "locks" / f"score-{Batches(str(site.source), site.output).key}.lock"
+    for seconds in np.random.default_rng(0).uniform(0, 6, 5):  # after the run has taken the lock
+        running = start(site, tmp_path)
+        held = f"{running.pid}\n"
+        wait_for(running, partial(contains, lock, held))
+        time.sleep(seconds)
+        kill(running)
+    assert site.score().is_completed()
+    names = [name for batch in site.names() for name in batch]
+    assert len(names) == len(set(names)) == 400
+    assert [json.loads(file.read_text())["verdict"] for file in site.output.glob("*/drift.json")] == ["drift"]
+    assert site.score().name == "NothingNew"
 
 
 def test_a_stage_and_a_version_of_the_registry_name_a_model(
