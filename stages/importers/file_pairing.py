@@ -1,8 +1,9 @@
 """Match images with target files: pairs of name patterns whose placeholders have the same texts."""
 
+import functools
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,6 +92,11 @@ def find_pairings(
         pattern: frozenset(key for key, paths in by_key.items() if len(paths) > 1)
         for pattern, by_key in paths_of.items()
     }
+
+    @functools.cache
+    def has_masks(pattern: Pattern) -> bool:
+        return _are_masks(itertools.chain.from_iterable(paths_of[pattern].values()), is_mask)
+
     for (images, cut), (targets, other_cut) in itertools.permutations(paths_of, 2):
         if cut != other_cut or "{label}" in images:
             continue
@@ -100,11 +106,14 @@ def find_pairings(
         if _differ_by_split(images, targets):
             continue
         is_single = not (repeated[images, cut] or repeated[targets, other_cut] or "{label}" in targets)
+        is_minority = 2 * len(of_targets) < below[shared_folder(images, targets)] / 2
+        if is_single and is_minority and of_targets.keys() <= of_images.keys() and not has_masks((targets, other_cut)):
+            continue  # all files of the pattern would be the targets
         found = _pair(targets, of_images, of_targets, is_single, is_mask)
         if found is None:
             continue
-        count = len(found) + len({path for _, paths in found.values() for path in paths})
-        if count >= below[shared_folder(images, targets)] / 2 or _are_masks(found, is_mask):
+        count = len(found) + len({*_targets(found)})
+        if count >= below[shared_folder(images, targets)] / 2 or _are_masks(_targets(found), is_mask):
             yield _as_pairing(images, targets, found)
 
 
@@ -164,7 +173,7 @@ def _pair(
     if len(matched) < MIN_IMAGES:
         return None
     if not _is_complete(matched, of_images) and not (
-        len(matched) >= NEARLY_ALL * len(of_targets) and _are_masks(matched, is_mask)
+        len(matched) >= NEARLY_ALL * len(of_targets) and _are_masks(_targets(matched), is_mask)
     ):
         return None
     if has_label and len({name_of(parent_of(path)) for _, paths in matched.values() for path in paths}) < 2:
@@ -188,9 +197,13 @@ def _is_complete(matched: Matched, of_images: Paths) -> bool:
     return len(matched) >= sum(image not in used for image in own) / 2
 
 
-def _are_masks(matched: Matched, is_mask: Callable[[str], bool]) -> bool:
+def _targets(matched: Matched) -> Iterator[str]:
+    return (path for _, paths in matched.values() for path in paths)
+
+
+def _are_masks(targets: Iterable[str], is_mask: Callable[[str], bool]) -> bool:
     """Return whether some of the target files are measured to be masks, and none to be another image."""
-    paths = sorted(path for _, paths in matched.values() for path in paths)
+    paths = sorted(targets)
     return all(is_mask(paths[place]) for place in {0, len(paths) // 2, len(paths) - 1})
 
 
