@@ -135,6 +135,10 @@ def test_a_killed_distributed_search_gives_the_result_of_one_process(project: Pa
 def completed(postgres: str) -> dict[int, float]:
     """Return the duration of every trial in the database by number."""
     storage = RDBStorage(postgres)
-    studies = storage.get_all_studies()
-    trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    try:
+        studies = storage.get_all_studies()
+        trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
     return {trial.user_attrs["number"]: trial.user_attrs["outcome"]["seconds"] for trial in trials if trial.user_attrs}
