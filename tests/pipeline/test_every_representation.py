@@ -1,5 +1,6 @@
 """Shared test suite of all tasks in all representations: the pipeline from image files to ONNX predictions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from stages import benchmark, evaluate, export, ingest, model_card, prepare
 from stages.config.schema import Params
 from stages.config.schema_base import Section
+from stages.dataset.manifest import read_image_files, read_manifest
+from stages.drift import summarize_prediction
+from stages.images.image_statistics import MONITORED
 from stages.reports.html_page import words
 from stages.runner.stage import call
+from stages.runtime.onnx_model import open_shipped_model
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from stages.training.auto_params import resolve_auto
@@ -120,6 +125,13 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     measured = stage(benchmark, *paths, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0
     assert measured["largest_difference"] < 1e-2
+    shipped = open_shipped_model(folder["exported"])
+    reference = shipped.metadata["drift_reference"]
+    assert len(json.dumps(reference)) < 20_000
+    assert set(reference["inputs"]["statistics"]) == set(MONITORED)
+    image = shipped.decode_file(next(read_image_files(read_manifest(folder["ingested"]), folder["ingested"])))
+    record = TASKS[data.spec.task].record(shipped.predict(image), data.spec)
+    assert set(reference["predictions"]["statistics"]) >= set(summarize_prediction(record, data.spec))
     write_data_stages(workspace, [])
     write_training_stages(workspace, trials=0)
     write_openings(workspace / "openings.csv")
