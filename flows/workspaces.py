@@ -100,17 +100,31 @@ def model_of(repository: str, version: Version, outputs: Sequence[str] = MODEL_O
     with state.lock(f"model-{version.name}-{version.number}", f"{version.tag} in {folder}", 600):
         if not _is_clone_of(folder, version.commit):
             clone(repository, version.commit, folder)
-        _check_out(folder, outputs)
-        if damaged := [output for output in outputs if _damage(folder, output)]:
-            _forget(folder, damaged)
-            _check_out(folder, damaged)
-        for output in damaged:
-            if problem := _damage(folder, output):
-                raise UserError(
-                    f"{version.tag}: {problem}, also in the remote; repair it with `macula doctor --remote`, or "
-                    f"run the pipeline at {version.commit[:10]} again"
-                )
+        check_out(folder, outputs, version)
     return folder
+
+
+def check_out(folder: Path, outputs: Sequence[str], version: Version) -> None:
+    """Write outputs of the run of a version into its clone, from the cache or the remote, and compare their bytes.
+
+    Args:
+        folder: clone of the commit of the version.
+        outputs: outputs of stages, relative to the project.
+        version: registered version, for the message.
+
+    Raises:
+        UserError: an output is neither in the cache nor in the remote, or its bytes differ from those of the run.
+    """
+    _check_out(folder, outputs)
+    if damaged := [output for output in outputs if _damage(folder, output)]:
+        _forget(folder, damaged)
+        _check_out(folder, damaged)
+    for output in damaged:
+        if problem := _damage(folder, output):
+            raise UserError(
+                f"{version.tag}: {problem}, also in the remote; repair it with `macula doctor --remote`, or "
+                f"run the pipeline at {version.commit[:10]} again"
+            )
 
 
 def _commit_of(folder: Path, revision: str) -> str:

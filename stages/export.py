@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import warnings
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from stages.config.schema_task import Evaluate, Task
 from stages.core.provenance import commit
 from stages.dataset.manifest import read_image_files, read_manifest
 from stages.dataset.pixel_store import PixelStore, open_split
+from stages.deployment.golden_images import GOLDEN_FILE, write_golden
+from stages.deployment.golden_selection import golden_set
 from stages.drift import build_reference, summarize_prediction
 from stages.images.image_statistics import MONITORED
 from stages.networks.heads import HEADS, OUTPUTS
@@ -32,12 +35,15 @@ from stages.quantization.onnx_graph import count_parameters, extract_preprocessi
 from stages.quantization.score_drop import DropEvaluator
 from stages.quantization.selection import (
     LabelFreeImages,
+    Variant,
     VariantSetup,
+    open_variant,
     select_variant,
     write_metadata,
     write_metadata_with_probe,
 )
 from stages.runner.stage import In, Out, run
+from stages.runtime import Model
 from stages.runtime.engines import INPUT
 from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
@@ -47,6 +53,7 @@ from stages.training.model_file import load_model
 OPSET = 20
 MAX_SIDE = 16384  # pixels
 MAX_BATCH = 1024  # images per call
+GOLDEN_CANDIDATES = 256  # validation images from which golden images are chosen
 LABEL_FREE = 512  # images in each set on which variants are compared without labels
 STATISTICS = ("width", "height", "brightness", "contrast", "entropy", "black", "white", "redness", "blueness")
 """Columns of the manifest whose quantiles are exported."""
@@ -82,7 +89,8 @@ def main(
 
     The fastest variant with an acceptable score drop is shipped if it is clearly faster than float32. Writes
     `float32.onnx` and, if requested, `int8.onnx`, the file of the shipped variant as `model.onnx`, its metadata as
-    `metadata.json`, and the measurements of each variant as `variants.json`.
+    `metadata.json`, the measurements of each variant as `variants.json`, and validation images with recorded
+    predictions, by which a deployment checks the model, as `golden.zip`.
 
     Args:
         ingested: output folder of ingest.
@@ -126,6 +134,8 @@ def main(
         if file == shipped.file:
             (output / "metadata.json").write_text(json.dumps(stored, indent=1) + "\n")
     shutil.copyfile(output / shipped.file, output / "model.onnx")
+    if export.golden_images:
+        _write_golden(output, name, variants, bench, export.golden_images)
     summary = {
         "shipped": name,
         "max_drop": export.max_score_drop,
@@ -137,6 +147,18 @@ def main(
     for variant in variants:
         print(f"{variant.name}: {variant.verdict}{' (shipped)' if variant.name == name else ''}")
     return {"shipped": name, "bytes": (output / "model.onnx").stat().st_size, "variants": len(variants)}
+
+
+def _write_golden(folder: Path, shipped: str, variants: list[Variant], bench: VariantSetup, count: int) -> None:
+    """Write the golden images, chosen from at most `GOLDEN_CANDIDATES` validation images."""
+    models = {v.name: open_variant(folder, v, bench.threads) for v in variants if v.holds}
+    reference = Model(folder / "float32.onnx", bench.threads, "onnxruntime")
+    every = max(1, -(-bench.count // GOLDEN_CANDIDATES))
+    golden = golden_set(
+        folder / "model.onnx", reference, models, shipped, lambda: islice(bench.files(), 0, None, every), count
+    )
+    write_golden(folder / GOLDEN_FILE, golden)
+    print(f"golden images: {len(golden.images)}, {sum(len(image.data) for image in golden.images) / 1e6:.2f} MB")
 
 
 def _variant_setup(

@@ -1,6 +1,5 @@
 """Evaluate on the sealed test set, once: `python -m stages.unseal INGESTED EXPORTED SEALED OPENINGS OUTPUT`."""
 
-import csv
 import json
 import os
 from datetime import UTC, datetime
@@ -11,6 +10,15 @@ import pandas as pd
 
 from stages.config.schema_task import Evaluate, Task
 from stages.core.errors import UserError
+from stages.core.openings import (
+    CLAIM,
+    REASON,
+    Row,
+    openings_of,
+    read_openings,
+    refuse_second_opening,
+    write_openings,
+)
 from stages.core.plurals import quantity
 from stages.core.progress import track
 from stages.core.provenance import commit
@@ -45,8 +53,9 @@ def main(
 
     Raises:
         UserError: not called through `make unseal` or `macula unseal`, since a plain `dvc repro` must not open the test
-            set; the test set belongs to another version of the data; the labels do not contain the ground truth;
-            `openings` lacks columns; or the model cannot be opened.
+            set; the test set belongs to another version of the data; it was opened for this model before, and no
+            reason is given; the labels do not contain the ground truth; `openings` lacks columns; or the model cannot
+            be opened.
     """
     if os.environ.get(DELIBERATE) != "yes":
         raise UserError(
@@ -70,13 +79,18 @@ def main(
         "data": dataset["name"],
         "version": dataset["version"],
         "model": compute_digest(file)[:12],
-        "images": len(rows),
+        "images": str(len(rows)),
         "score": task.score,
+        "value": "",
+        "low": "",
+        "high": "",
+        "reason": os.environ.get(REASON, ""),
     }
-    count = _record(openings, opening)  # before any score is computed: an interrupted opening counts
+    opening, count = _record(openings, opening)  # before any score is computed: an interrupted opening counts
     summary = _score(model, rows, sealed, truths, constants, evaluate)
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    _complete(openings, opening | summary["scores"][task.score])
+    figures = {name: "" if figure is None else str(figure) for name, figure in summary["scores"][task.score].items()}
+    write_openings(openings, [row | figures if row == opening else row for row in read_openings(openings)])
     for name, figures in summary["scores"].items():
         value, low, high = ("undefined" if f is None else f"{f:.4f}" for f in figures.values())
         print(f"test {name}: {value} [{low}, {high}]")
@@ -112,27 +126,24 @@ def _score(
     return summary
 
 
-def _record(openings: Path, opening: dict[str, Any]) -> int:
-    """Append an opening, and return how often the test set of this data set has been opened."""
-    with openings.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        before, columns = list(reader), list(reader.fieldnames or [])
-    missing = [name for name in opening if name not in columns]
-    if missing:
-        raise UserError(f"{openings} lacks columns: {', '.join(missing)}; restore it with git")
-    with openings.open("a", newline="") as stream:
-        csv.DictWriter(stream, columns, lineterminator="\n").writerow(opening)
-    return 1 + sum(row["data"] == opening["data"] for row in before)
+def _record(openings: Path, opening: Row) -> tuple[Row, int]:
+    """Add an opening to the record, unless the caller has done so (`CLAIM`).
 
-
-def _complete(openings: Path, opening: dict[str, Any]) -> None:
-    """Replace the last row by `opening`, which also has the value and interval of the score."""
-    *before, _ = openings.read_text().splitlines(keepends=True)
-    part = openings.with_name(openings.name + ".part")
-    with part.open("w", newline="") as stream:
-        stream.writelines(before)
-        csv.DictWriter(stream, before[0].strip().split(","), lineterminator="\n").writerow(opening)
-    part.rename(openings)
+    Returns:
+        The recorded row, and how often the test set of this data set has been opened.
+    """
+    before = read_openings(openings)
+    mine = openings_of(before, opening["data"], opening["version"], opening["model"])
+    if claim := os.environ.get(CLAIM):
+        claimed = [row for row in mine if row["opened_at"] == claim and not row["value"]]
+        if not claimed:
+            raise UserError(f"{openings} has no open row of {claim} for this model; run `macula release` again")
+        opening = claimed[-1]
+    else:
+        refuse_second_opening(mine, opening["reason"])
+        before = [*before, opening]
+        write_openings(openings, before)
+    return opening, sum(row["data"] == opening["data"] for row in before)
 
 
 if __name__ == "__main__":

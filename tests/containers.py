@@ -69,7 +69,7 @@ def create_context(source: Path, ignore: Path, folder: Path) -> Path:
         folder: build context to create.
     """
     ignored = pathspec.PathSpec.from_lines("gitignore", ignore.read_text().splitlines())
-    folders = [source / name for name in ("infra", "stages", "data/export", "data/model_card")]
+    folders = [source / name for name in ("infra", "stages", "flows", "data/export", "data/model_card")]
     for file in [*source.glob("*"), *(file for parent in folders for file in parent.rglob("*"))]:
         path = file.relative_to(source)
         if file.is_file() and not ignored.match_file(path.as_posix()):

@@ -27,6 +27,8 @@ COMMANDS = {
     "score": "Predict the new images of a folder or bucket.",
     "serve": "Serve an exported model over HTTP.",
     "publish": "Write a page that predicts in the browser.",
+    "release": "Score a registered model on the test split.",
+    "deploy": "Replace the model of a running server.",
     "report": "Print the last run's score and pages.",
     "compare": "Compare variants of params.yaml.",
     "runs": "Compare all runs on one page.",

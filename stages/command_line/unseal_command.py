@@ -11,6 +11,7 @@ from typer import Option
 
 from stages.command_line.options import AsJson, print_json
 from stages.core.errors import UserError
+from stages.core.openings import REASON
 
 EXAMPLE = "macula unseal"
 STAGE = "data/sealed/dvc.yaml:unseal"
@@ -22,6 +23,9 @@ WARNING = (
 
 def unseal(
     yes: Annotated[bool, Option("--yes", help="Do not ask for confirmation; required without a terminal.")] = False,
+    reason: Annotated[
+        str, Option(help="Reason to open the split a second time for the same model; it is recorded.")
+    ] = "",
     as_json: AsJson = False,
 ) -> int:
     """Score the exported model on the sealed test split, and record that it was opened.
@@ -34,9 +38,11 @@ def unseal(
 
     output = sys.stderr.fileno() if as_json else None
     repro = [sys.executable, "-m", "dvc", "repro"]
-    opened = environment() | {"MACULA_UNSEAL": "yes"}
+    opened = environment() | {"MACULA_UNSEAL": "yes", REASON: reason}
+    again = ["--force"] if reason else []  # the stage is up to date if the model was scored before
     for command, env in (
-        ([*repro, "--single-item", "fingerprint", STAGE], opened),
+        ([*repro, "--single-item", "fingerprint"], opened),
+        ([*repro, *again, "--single-item", STAGE], opened),
         ([*repro, "--single-item", "report", "model_card"], environment()),
     ):
         if code := supervisor.run(command, env, stdout=output):

@@ -19,6 +19,9 @@ class Export(Section):
     between 0 and 1 (0.01 is one percentage point), otherwise relative to the score."""
     calibration_images: Annotated[int, Field(ge=8, le=10_000), Unit("images")] = 128
     """Number of training images that calibrate the ranges of int8."""
+    golden_images: Annotated[int, Field(ge=0, le=256), Unit("images")] = 24
+    """Number of validation images that are exported with their predictions, in `golden.zip`, by which `macula deploy`
+    checks the model where it runs; 0 for none, if no image may leave the project."""
     licence: str = ""
     """Licence of the model, for its card; empty: not stated."""
 

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stages.configuration.name_parts import DAY, NAME, NamePart, divide, find_parts
+from stages.configuration.name_parts import DAY, NAME, NamePart, divide, find_parts, find_texts
 from stages.core.plurals import quantity
 from stages.dataset.counters import NUMBER, SCOPES
 from stages.importers.sample import Sample, split_from_path
@@ -96,9 +96,8 @@ def _parts_with_words(paths: Sequence[str]) -> Iterator[tuple[str, NamePart]]:
     for word in WORDS.split("|"):
         if word in first and all(map(re.compile(rf"(?i)(?<![a-z]){word}(?![a-z])").search, paths)):
             pattern = rf"(?i)(?<![a-z]){word}[ _-]?(\w*?\d+)"
-            found = [re.search(pattern, path) for path in paths]
-            keys = tuple(one[1] if one else "" for one in found)
-            if all(keys):
+            keys = find_texts(re.compile(pattern), paths)
+            if keys:
                 yield word, NamePart(pattern, keys, f"the word {word} and its number")
 
 

@@ -36,15 +36,24 @@ def find_parts(paths: Sequence[str]) -> Iterator[NamePart]:
     """
     seen: set[tuple[int, ...]] = set()
     for pattern, what in _patterns(paths):
-        compiled = re.compile(pattern)
-        found = [compiled.search(path) for path in paths]
-        keys = tuple(one[1] if one and one[1] else "" for one in found)
-        if not all(keys):
+        keys = find_texts(re.compile(pattern), paths)
+        if not keys:
             continue
         division = divide(keys)
         if 1 < max(division) + 1 < len(paths) and division not in seen:
             seen.add(division)
             yield NamePart(pattern, keys, what)
+
+
+def find_texts(pattern: re.Pattern[str], paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the text of the first parentheses for each path; nothing if a path does not match, or with no text."""
+    keys = []
+    for path in paths:
+        found = pattern.search(path)
+        if not found or not found[1]:
+            return ()
+        keys.append(found[1])
+    return tuple(keys)
 
 
 def divide(keys: Sequence[str]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended."""
-_COMMANDS = re.compile(r"stages(\.\w+)?|flows\.(pipeline|dvc_repro|score)")
+_COMMANDS = re.compile(r"stages(\.\w+)?|flows\.(pipeline|dvc_repro|retrain|score|deploy|release)")
 
 
 def exit_during_imports() -> None:

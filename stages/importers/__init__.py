@@ -22,6 +22,7 @@ from stages.importers.deeplabcut import import_deeplabcut, is_deeplabcut
 from stages.importers.file_selection import select_files, unless_deselected
 from stages.importers.folders import import_folders
 from stages.importers.group_table import with_groups_of_table
+from stages.importers.indexed_files import select_below
 from stages.importers.names import import_names
 from stages.importers.sample import SPLIT_WORDS, ImportResult, Sample, read_label_file
 from stages.importers.sidecar_files import import_dots, import_instances, import_masks, import_pairs
@@ -198,7 +199,7 @@ def select_inside(files: SourceFiles, inside: str, source: Path) -> tuple[Source
         if not root or any(is_image_path(path) for path in siblings):
             return siblings, name
         return files, inside  # layout of COCO: annotations/NAME.json, images in a sibling folder
-    part = {name.removeprefix(inside + "/"): read for name, read in files.items() if name.startswith(inside + "/")}
+    part = select_below(files, inside)
     if not part:
         folders = sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."})
         hint = did_you_mean(inside, folders) if folders else "it contains no folders"

@@ -6,13 +6,11 @@ from typing import Any
 
 from stages.core.path_parts import folders_of
 from stages.core.plurals import list_names, quantity
-from stages.images.archives import SourceFiles
 from stages.images.decode import is_image_path
-from stages.importers.filename_matching import (
-    FilePairing,
-)
+from stages.importers.file_pairing import FilePairing
 from stages.importers.folder_levels import find_class_level
 from stages.importers.format_candidate import MAX_LISTED, FormatCandidate, image_paths
+from stages.importers.indexed_files import IndexedFiles, folders_above, paths_by_folder
 from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern_of_masks
 from stages.importers.role_words import DATA_FOLDERS
 from stages.importers.sample import SPLIT_WORDS
@@ -21,7 +19,7 @@ MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders
 
 
 def class_folder_candidates(
-    files: SourceFiles, masks: list[FilePairing], failures: list[str]
+    files: IndexedFiles, masks: list[FilePairing], failures: list[str]
 ) -> Iterator[FormatCandidate]:
     """Yield a candidate for each folder whose subfolders contain images and look like classes or splits.
 
@@ -36,6 +34,7 @@ def class_folder_candidates(
     roles = DATA_FOLDERS | _separating_folders(masks)
     if not masks:
         yield from _from_class_level(image_paths(files), roles)
+    by_folder, largest = paths_by_folder(unpaired), _largest_by_folder(masks)
     inner: dict[str, Counter[str]] = defaultdict(Counter)
     found: dict[str, set[str]] = defaultdict(set)
     for path in files:
@@ -48,8 +47,8 @@ def class_folder_candidates(
         counts = +counts  # noqa: PLW2901  # without the folders that contain only masks
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
-        changes, reasons = _without_masks(inside, masks)
-        others = [path for path in unpaired if f"{path}/".startswith(f"{inside}/".removeprefix("/"))]
+        changes, reasons = _without_masks(inside, largest)
+        others = by_folder.get(inside, [])
         asks: tuple[str, ...] = ()
         if others:
             changes, reasons, asks = _without_unpaired(files, inside, named, others)
@@ -96,7 +95,7 @@ def _folders_of_splits(
 
 
 def _without_unpaired(
-    files: SourceFiles, inside: str, masks: frozenset[str], unpaired: list[str]
+    files: IndexedFiles, inside: str, masks: frozenset[str], unpaired: list[str]
 ) -> tuple[dict[str, Any], dict[str, str], tuple[str, ...]]:
     """Return the pattern by which masks among the images of class folders are left out, the reason, and a question.
 
@@ -107,8 +106,9 @@ def _without_unpaired(
         unpaired: masks below the folder that no pattern pairs with images.
     """
     start = f"{inside}/".removeprefix("/")
-    images = [path.removeprefix(start) for path in files if path.startswith(start) and path not in masks]
-    pattern = pattern_of_masks([path.removeprefix(start) for path in masks if path.startswith(start)], images)
+    below = files.below(inside) if inside else files
+    images = [path for path in below if start + path not in masks]
+    pattern = pattern_of_masks([path for path in below if start + path in masks], images)
     number = quantity(len(unpaired), "file is a mask", "files are masks")
     seen = f"{number} by measurement (few values in large regions), such as {min(unpaired)}"
     if not pattern:
@@ -136,12 +136,21 @@ def _separating_folders(masks: list[FilePairing]) -> set[str]:
     return {part.lower() for pair in folders for both in zip(*pair, strict=False) if len({*both}) > 1 for part in both}
 
 
-def _without_masks(inside: str, masks: list[FilePairing]) -> tuple[dict[str, Any], dict[str, str]]:
+def _largest_by_folder(masks: list[FilePairing]) -> dict[str, FilePairing]:
+    """Return the pairing with the most masks below each folder, the first of several."""
+    largest: dict[str, FilePairing] = {}
+    for pairing in masks:
+        for folder in folders_above(pairing.root):
+            if folder not in largest or len(pairing.named) > len(largest[folder].named):
+                largest[folder] = pairing
+    return largest
+
+
+def _without_masks(inside: str, largest: dict[str, FilePairing]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the patterns by which the importer of class folders leaves out most of the masks, and the reason."""
-    below = [one for one in masks if f"{one.root}/".startswith(f"{inside}/".removeprefix("/"))]
-    if not below:
+    if inside not in largest:
         return {}, {}
-    best = max(below, key=lambda one: len(one.named))
+    best = largest[inside]
     changes = {"images": best.images, "targets": best.targets}
     changes = {key: pattern.removeprefix(f"{inside}/") for key, pattern in changes.items()}
     return changes, {"targets": f"{quantity(len(best.named), 'file is a mask', 'files are masks')} and left out"}

@@ -1,19 +1,22 @@
 """Evidence that folders of images are not classes: versions of one scene, parts of file names, or objects."""
 
+import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.core.path_parts import IMAGE_SUFFIXES, stem_of, suffix_of
+from stages.core.path_parts import IMAGE_SUFFIXES, folders_of, name_of, stem_of, suffix_of
 from stages.core.plurals import list_names, quantity
 from stages.images.archives import SourceFiles
 from stages.images.decode import Unreadable, is_image_path
 from stages.importers.csv_text import decode_csv
+from stages.importers.indexed_files import IndexedFiles
 from stages.importers.redundant_files import COPY
 from stages.importers.sample import read_label_file
 from stages.importers.side_by_side import SceneVersions
@@ -40,22 +43,74 @@ class FolderDoubt:
     """Question to ask if the evidence does not decide."""
 
 
-def examine_class_folders(
-    files: SourceFiles, label_of: dict[str, str], versions: Sequence[SceneVersions], lists: ImageLists
-) -> FolderDoubt:
+@dataclass(frozen=True)
+class FolderEvidence:
+    """Evidence in a source that folders are not classes, collected once for all readings of its folders."""
+
+    files: IndexedFiles
+    versions: Sequence[SceneVersions]
+    """Paired files that show the same scenes."""
+
+    @cached_property
+    def lists(self) -> ImageLists:
+        """Text files that list images."""
+        return read_image_lists(self.files)
+
+    @cached_property
+    def listed(self) -> dict[str, list[list[str]]]:
+        """The further words of each line of these files, by name of the image."""
+        found: dict[str, list[list[str]]] = defaultdict(list)
+        for name, rest in itertools.chain.from_iterable(self.lists.values()):
+            found[name].append(rest)
+        return found
+
+    @cached_property
+    def lines(self) -> dict[str, list[str]]:
+        """Lines of the tables, by path."""
+        return {path: _lines(self.files, path) for path in self.files.tables if not path.lower().endswith(".parquet")}
+
+    @cached_property
+    def records(self) -> list[str]:
+        """Paths of files that may describe an object each."""
+        return [path for path in self.files if suffix_of(path).lower() in RECORDS]
+
+    @cached_property
+    def possible(self) -> "ShownPairs":
+        """All pairs of files that show the same scenes."""
+        return ShownPairs(self.versions)
+
+    @cached_property
+    def certain(self) -> "ShownPairs":
+        """Pairs that are certainly versions of one scene."""
+        return ShownPairs([one for one in self.versions if one.is_certain])
+
+
+class ShownPairs:
+    """Pairs of files with what shows that they are versions of one scene, indexed by file."""
+
+    def __init__(self, versions: Sequence[SceneVersions]) -> None:
+        self.shown = {pair: one.shown for one in versions for pair in one.files}
+        self._of_path: dict[str, list[tuple[int, tuple[str, str]]]] = defaultdict(list)
+        for number, pair in enumerate(self.shown):
+            self._of_path[pair[0]].append((number, pair))
+
+    def among(self, paths: Iterable[str]) -> list[tuple[str, str]]:
+        """Return the pairs whose first file is one of some files, in the order of all pairs."""
+        return [pair for _, pair in sorted(both for path in paths for both in self._of_path.get(path, ()))]
+
+
+def examine_class_folders(evidence: FolderEvidence, label_of: dict[str, str]) -> FolderDoubt:
     """Return the reasons against reading folders as classes.
 
     Args:
-        files: files of the source by path.
+        evidence: evidence in the source.
         label_of: class of each image, by its path in the source.
-        versions: paired files that show the same scenes.
-        lists: text files that list images, from `read_image_lists`.
     """
     folders = sorted(set(label_of.values()))
-    refusals = [reason for reason in (_name_files(label_of), _are_listed_otherwise(lists, label_of)) if reason]
+    refusals = [reason for reason in (_name_files(label_of), _are_listed_otherwise(evidence, label_of)) if reason]
     if refusals:
         return FolderDoubt(refusal="; ".join(refusals))
-    doubt = _are_versions(label_of, versions)
+    doubt = _are_versions(label_of, evidence)
     if doubt.refusal or doubt.question:
         return doubt
     if copies := [name for name in folders if (bare := COPY.sub("", name)) != name and bare in folders]:
@@ -69,7 +124,7 @@ def examine_class_folders(
         return FolderDoubt()
     listed = list_names(folders, MAX_LISTED)
     about = f"the {quantity(len(folders), 'folder')} {listed}"
-    if reason := _describes_each(files, label_of):
+    if reason := _describes_each(evidence, label_of):
         return FolderDoubt(refusal=f"{about} are not classes: {reason}")
     return FolderDoubt(
         question=f"{about} have about {quantity(median, 'image')} each and are numbered, as patients or objects "
@@ -120,16 +175,17 @@ def read_image_lists(files: SourceFiles) -> ImageLists:
     return lists
 
 
-def _are_listed_otherwise(lists: ImageLists, label_of: dict[str, str]) -> str:
+def _are_listed_otherwise(evidence: FolderEvidence, label_of: dict[str, str]) -> str:
     """Return which text files list the images with something other than their folder; empty if there is none."""
     stems: dict[str, set[str]] = defaultdict(set)
     for path, label in label_of.items():
         stems[stem_of(path)].add(label)
-    rows = [(name, rest) for some in lists.values() for name, rest in some if name in stems]
+    rows = [(name, rest) for name in stems for rest in evidence.listed.get(name, ())]
     if len(rows) < len(label_of) / 2 or not any(rest for _, rest in rows):
         return ""
     if any(_agrees(rows, stems, place) for place in range(max(len(rest) for _, rest in rows))):
         return ""
+    lists = evidence.lists
     names = list_names(sorted(lists), MAX_LISTED)
     name, rest = next(row for some in lists.values() for row in some if row[1])
     return (
@@ -171,22 +227,21 @@ def _agrees(rows: list[tuple[str, list[str]]], stems: dict[str, set[str]], place
     return len(of_label) > 1 and min(same) >= MOST * pairs.total() > 0
 
 
-def _are_versions(label_of: dict[str, str], versions: Sequence[SceneVersions]) -> FolderDoubt:
+def _are_versions(label_of: dict[str, str], evidence: FolderEvidence) -> FolderDoubt:
     """Return what shows that the images of one folder are versions of those in another one."""
     sizes = Counter(label_of.values())
     certain: dict[str, str] = {}
     possible: dict[str, str] = {}
-    for found, some in ((certain, [one for one in versions if one.is_certain]), (possible, versions)):
-        shown = {pair: one.shown for one in some for pair in one.files}
+    for found, some in ((certain, evidence.certain), (possible, evidence.possible)):
         across: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-        for pair in shown:
-            labels = sorted({label_of[path] for path in pair if path in label_of})
-            if len(labels) == 2:
-                across[labels[0], labels[1]].append(pair)
+        for pair in some.among(label_of):
+            one, other = label_of[pair[0]], label_of.get(pair[1])
+            if other is not None and one != other:
+                across[min(one, other), max(one, other)].append(pair)
         for both, pairs in across.items():
             if len(set.union(*map(set, pairs))) >= 2 * MOST * min(sizes[label] for label in both):
                 image, other = pairs[0]
-                found.update(dict.fromkeys(both, f"{image} and {other} {shown[pairs[0]]}"))
+                found.update(dict.fromkeys(both, f"{image} and {other} {some.shown[pairs[0]]}"))
     if sum(sizes[label] for label in certain) >= MOST * len(label_of):
         named = list_names(sorted(certain), MAX_LISTED)
         return FolderDoubt(
@@ -214,21 +269,20 @@ def _are_numbered(names: Sequence[str]) -> bool:
     return not is_count and (("0" in form and count >= MOST * len(names)) or are_codes)
 
 
-def _describes_each(files: SourceFiles, label_of: dict[str, str]) -> str:
+def _describes_each(evidence: FolderEvidence, label_of: dict[str, str]) -> str:
     """Return what shows that each folder is one object: a row of a table, a record file, or the same names in each."""
     folders = set(label_of.values())
-    for path in files:
-        if path.lower().endswith((".csv", ".tsv")) and (column := _column_of(_lines(files, path), folders)):
+    for path, lines in evidence.lines.items():
+        if column := _column_of(lines, folders):
             return f"{path} has a row for each in the column {column}; write a table with a row per image instead"
     inside: dict[str, set[str]] = defaultdict(set)
     records: dict[str, str] = {}
-    for path in files:
-        parts = path.split("/")
-        if label := next((part for part in parts[:-1] if part in folders), ""):
-            if suffix_of(path).lower() in RECORDS:
-                records.setdefault(label, path)
-            elif path in label_of:
-                inside[label].add(parts[-1].replace(label, "*"))
+    for path in evidence.records:
+        if label := next((part for part in folders_of(path) if part in folders), ""):
+            records.setdefault(label, path)
+    for path in label_of:
+        if label := next((part for part in folders_of(path) if part in folders), ""):
+            inside[label].add(name_of(path).replace(label, "*"))
     common = Counter(name for names in inside.values() for name in names)
     repeated = sorted(name for name, count in common.items() if count >= MOST * len(folders))
     is_set = len(repeated) > 1 and all(len(names) <= len(repeated) / MOST for names in inside.values())

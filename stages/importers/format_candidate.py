@@ -1,6 +1,7 @@
 """A label format in which a source can be read, as a candidate for `configure`."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from stages.images.archives import Rejection, SourceFiles
@@ -45,7 +46,7 @@ class FormatCandidate:
     is_doubtful: bool = False
     """Whether any other candidate is preferred, because there is no positive evidence for this one."""
 
-    @property
+    @cached_property
     def coverage(self) -> int:
         """Number of image files that are samples or targets."""
         pictures = {path for path in self.targets if is_image_path(path)}

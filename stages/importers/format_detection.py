@@ -15,7 +15,7 @@ from stages.core.plurals import list_names, quantity
 from stages.images.archives import HIDDEN_FILES, TABLE_SUFFIXES, Rejection, SourceFiles
 from stages.importers import IMPORTERS, Sample, select_inside
 from stages.importers.class_folder_candidates import class_folder_candidates
-from stages.importers.class_folder_checks import FolderDoubt, examine_class_folders, read_image_lists
+from stages.importers.class_folder_checks import FolderDoubt, FolderEvidence, examine_class_folders
 from stages.importers.file_selection import select_files
 from stages.importers.filename_matching import (
     inspected_pairings,
@@ -28,6 +28,7 @@ from stages.importers.format_candidate import (
     image_paths,
 )
 from stages.importers.group_table_proposal import propose_group_table
+from stages.importers.indexed_files import IndexedFiles
 from stages.importers.label_file_candidates import (
     annotation_folder_candidates,
     candidates_of_file,
@@ -70,12 +71,12 @@ def find_formats(files: SourceFiles, ingest: Ingest) -> tuple[list[FormatCandida
     """
     files = {path: read for path, read in files.items() if not HIDDEN_FILES.search(path)}
     redundant = find_redundant_files(files)
-    files, _ = select_files(files, [f"!{pattern}" for pattern in redundant])
+    files = IndexedFiles(select_files(files, [f"!{pattern}" for pattern in redundant])[0])
     successful: list[FormatCandidate] = []
     failures = describe_foreign_files(files)
     measured = find_numbers_in_names(image_paths(files))
-    inspected = without_measured_objects(inspected_pairings(files), measured)
-    examine = partial(examine_class_folders, files, versions=find_versions(inspected), lists=read_image_lists(files))
+    inspected = without_measured_objects(inspected_pairings(files, files.measured_masks), measured)
+    examine = partial(examine_class_folders, FolderEvidence(files, find_versions(inspected)))
     for candidate in _candidates(files, inspected, measured, failures):
         try:
             if (found := _try_candidate(files, candidate, ingest)) and (found := _examine(found, examine, failures)):
@@ -120,7 +121,7 @@ def _leaving_out(candidate: FormatCandidate, redundant: dict[str, str]) -> Forma
     )
 
 
-def _try_candidate(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
+def _try_candidate(files: IndexedFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate | None:
     """Import the samples of a candidate; None if there are none, or if the expected splits are missing.
 
     Raises:
@@ -151,7 +152,7 @@ def _import(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> I
 
 
 def _without_unlabelled(
-    files: SourceFiles, candidate: FormatCandidate, ingest: Ingest, samples: list[Sample], rejected: list[Rejection]
+    files: IndexedFiles, candidate: FormatCandidate, ingest: Ingest, samples: list[Sample], rejected: list[Rejection]
 ) -> tuple[FormatCandidate, list[Sample], list[Rejection]]:
     """Return the candidate with images without target files as unused, with a question, if too many would be rejected.
 
@@ -167,7 +168,7 @@ def _without_unlabelled(
     too_many = len(rejected) > ingest.max_rejected * (len(rejected) + len(samples))
     if not (samples and without and kind and too_many):
         return candidate, samples, rejected
-    is_mask = LabelImageFiles(files).is_one
+    is_mask = LabelImageFiles(files, files.measured_masks).is_one
     masks = [path for path in without if is_mask(f"{candidate.inside}/{path}".removeprefix("/"))]
     bare = [path for path in without if path not in masks]
     asks, whys = [], []
@@ -224,7 +225,7 @@ def _examine(
 
 
 def _candidates(
-    files: SourceFiles, inspected: Inspected, measured: NameReading | None, failures: list[str]
+    files: IndexedFiles, inspected: Inspected, measured: NameReading | None, failures: list[str]
 ) -> Iterator[FormatCandidate]:
     """Yield all candidates.
 

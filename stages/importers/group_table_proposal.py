@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from stages.config.schema_data import Ingest
 from stages.core.errors import UserError
-from stages.images.archives import TABLE_SUFFIXES, SourceFiles
 from stages.images.decode import Unreadable
 from stages.importers.format_candidate import FormatCandidate
 from stages.importers.group_table import with_groups_of_table
+from stages.importers.indexed_files import IndexedFiles
 from stages.importers.sample import read_label_file
 from stages.importers.table import read_table
 from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_columns
@@ -15,7 +15,7 @@ from stages.importers.table_columns import NO_COLUMNS, find_path_column, infer_c
 OWN_TABLE = ("table", "deeplabcut", "arrays")  # formats whose groups are in the label file, or in none
 
 
-def propose_group_table(files: SourceFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate:
+def propose_group_table(files: IndexedFiles, candidate: FormatCandidate, ingest: Ingest) -> FormatCandidate:
     """Return the candidate with the groups of a table beside the images, if one names a group of every image.
 
     Args:
@@ -25,7 +25,7 @@ def propose_group_table(files: SourceFiles, candidate: FormatCandidate, ingest: 
     """
     if candidate.format in OWN_TABLE or any(sample.group is not None for sample in candidate.samples):
         return candidate
-    for name in (path for path in files if path.lower().endswith(TABLE_SUFFIXES)):
+    for name in files.tables:
         try:
             rows, decimal = read_table(read_label_file(files, name), name)
             named = find_path_column(rows, [sample.path for sample in candidate.samples])

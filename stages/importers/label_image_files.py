@@ -22,8 +22,15 @@ OPENED_OF_EACH = 3  # files that are opened of each folder and form of name
 class LabelImageFiles:
     """The files of a source that are masks, by measurement of some files of each folder and form of name."""
 
-    def __init__(self, files: SourceFiles) -> None:
+    def __init__(self, files: SourceFiles, measured: dict[str, bool] | None = None) -> None:
+        """Take the files.
+
+        Args:
+            files: files of the source by path.
+            measured: whether files that were opened before are masks, by path; more are added.
+        """
         self._files = files
+        self._measured = {} if measured is None else measured
         self._opened = 0
         self.is_one = cache(self._is_one)
 
@@ -32,8 +39,10 @@ class LabelImageFiles:
         if path.lower().endswith(PHOTOS) or self._opened >= MAX_OPENED:
             return False
         self._opened += 1
-        level = read_values(self._files, path)
-        return level is not None and is_label_image(level)
+        if path not in self._measured:
+            level = read_values(self._files, path)
+            self._measured[path] = level is not None and is_label_image(level)
+        return self._measured[path]
 
     def find(self) -> frozenset[str]:
         """Return all files of those folders and forms of name of which the opened files are masks, and none is not."""

@@ -14,6 +14,8 @@ from stages.images.label_images import Colour, LabelImage, Size, decode_label_im
 from stages.images.sandbox import run_isolated
 
 Array = np.ndarray[Any, Any]
+Palettes = dict[str, dict[int, Colour]]
+"""Colour of each index of the palette of a file, by path."""
 
 
 class MaskFiles:
@@ -24,8 +26,15 @@ class MaskFiles:
     has colours. The palettes are read only if there is a palette image.
     """
 
-    def __init__(self, files: SourceFiles) -> None:
+    def __init__(self, files: SourceFiles, palettes: Palettes | None = None) -> None:
+        """Take the files.
+
+        Args:
+            files: files of the source by path.
+            palettes: palettes that were read before; more are added.
+        """
         self._files = files
+        self._palettes = {} if palettes is None else palettes
         self._paths: list[str] = []
         self._lock = Lock()
 
@@ -86,7 +95,9 @@ class MaskFiles:
         """The colours of each index, each with the first file that has it; of grey files, black for 0."""
         known: dict[int, dict[Colour, str]] = defaultdict(dict)
         for path in sorted(set(self._paths)):
-            for index, colour in _read_palette(self._files, path).items():
+            if path not in self._palettes:
+                self._palettes[path] = _read_palette(self._files, path)
+            for index, colour in self._palettes[path].items():
                 known[index].setdefault(colour, path)
         return known
 

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 
 from stages.core.path_parts import name_of, parent_of, stem_of, suffix_of
-from stages.images.archives import SourceFiles
 from stages.images.decode import is_image_path
 from stages.importers.folder_names import name_parts
+from stages.importers.indexed_files import IndexedFiles
 from stages.importers.label_image_files import LabelImageFiles
 from stages.importers.path_patterns import compile_pattern
 
 
-def find_unpaired_masks(files: SourceFiles, paired: frozenset[str]) -> frozenset[str]:
+def find_unpaired_masks(files: IndexedFiles, paired: frozenset[str]) -> frozenset[str]:
     """Return the files that are masks by measurement and have the name of an image that is none, besides an affix.
 
     Args:
@@ -19,7 +19,7 @@ def find_unpaired_masks(files: SourceFiles, paired: frozenset[str]) -> frozenset
         paired: masks that a pattern pairs with images.
     """
     images = {path for path in files if is_image_path(path)} - paired
-    masks = LabelImageFiles({path: files[path] for path in images}).find()
+    masks = LabelImageFiles({path: files[path] for path in images}, files.measured_masks).find()
     stems = {stem_of(path) for path in images - masks}
     return frozenset(path for path in masks if not stems.isdisjoint(name_parts(stem_of(path))))
 

@@ -6,13 +6,9 @@ from typing import Any
 
 from stages.core.path_parts import parent_of, stem_of
 from stages.dataset.annotations import IGNORE_INDEX
-from stages.images.archives import SourceFiles
-from stages.importers.filename_matching import (
-    FilePairing,
-    TargetInspection,
-    marks_unknown,
-)
+from stages.importers.file_pairing import FilePairing
 from stages.importers.format_candidate import FormatCandidate
+from stages.importers.indexed_files import IndexedFiles
 from stages.importers.label_image_files import read_values
 from stages.importers.name_fields import NameReading
 from stages.importers.side_by_side import (
@@ -23,6 +19,7 @@ from stages.importers.side_by_side import (
     judge,
 )
 from stages.importers.target_choice import Target, Verdict, judge_targets
+from stages.importers.target_inspection import TargetInspection, marks_unknown
 
 MAX_DECODED = 200  # masks that are kept in memory
 CHOICE_OF_INPUT = (
@@ -31,7 +28,7 @@ CHOICE_OF_INPUT = (
 )
 
 
-def pairing_candidates(files: SourceFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
+def pairing_candidates(files: IndexedFiles, inspected: Inspected, failures: list[str]) -> Iterator[FormatCandidate]:
     """Yield the candidates of images with target files; add the reasons why others are none to `failures`.
 
     Args:
@@ -86,7 +83,7 @@ def without_measured_objects(inspected: Inspected, measured: NameReading | None)
     return [(pairing, views if found.format == "pairs" else found) for pairing, found in inspected]
 
 
-def is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> bool:
+def is_readable(files: IndexedFiles, pairing: FilePairing, found: TargetInspection) -> bool:
     """Return whether the targets have a known format, and belong to no other image.
 
     Args:
@@ -97,12 +94,12 @@ def is_readable(files: SourceFiles, pairing: FilePairing, found: TargetInspectio
     return bool(found.format) and not (pairing.several and _target_of_another_image(pairing, files))
 
 
-def _explain(files: SourceFiles, pairing: FilePairing, found: TargetInspection) -> str:
+def _explain(files: IndexedFiles, pairing: FilePairing, found: TargetInspection) -> str:
     other = _target_of_another_image(pairing, files) if found.format else ""
     return f"{other} has the name of another image, to which it belongs" if other else found.reason
 
 
-def _judge_targets(files: SourceFiles, inspected: Inspected) -> dict[int, Verdict]:
+def _judge_targets(files: IndexedFiles, inspected: Inspected) -> dict[int, Verdict]:
     """Return which of several target files of the same images are the annotation, by the id of the pairing."""
     annotated = [
         one for one, found in inspected if found.format in ("masks", "instances") and is_readable(files, one, found)
@@ -116,16 +113,16 @@ def _as_target(pairing: FilePairing) -> Target:
     return Target(pairing.targets, files_of)
 
 
-def _target_of_another_image(pairing: FilePairing, files: SourceFiles) -> str:
+def _target_of_another_image(pairing: FilePairing, files: IndexedFiles) -> str:
     """Return a target file that has the name of another image beside its image, as masks of slices have; else ''."""
     image_folder = {parent_of(target): parent_of(image) for image, target in pairing.files}
     used = {*pairing.named, *(image for image, _ in pairing.files)}
-    others = {(parent_of(path), stem_of(path)) for path in files if path not in used}
-    apart = (path for path in sorted(pairing.named) if image_folder.get(parent := parent_of(path)) != parent)
-    return next(
-        (path for path in apart if (image_folder.get(parent_of(path)), stem_of(path)) in others),
-        "",
-    )
+    for path in sorted(pairing.named):
+        parent = parent_of(path)
+        folder = image_folder.get(parent, parent)
+        if folder != parent and any(other not in used for other in files.by_stem.get((folder, stem_of(path)), ())):
+            return path
+    return ""
 
 
 def _describe_pairing(pairing: FilePairing, found: TargetInspection) -> tuple[dict[str, Any], dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stages.core.plurals import list_names
-from stages.importers.filename_matching import FEW_COLOURS, FilePairing, TargetInspection
+from stages.importers.file_pairing import FilePairing
 from stages.importers.pair_evidence import (
     EXPLAINED,
     SCENE,
@@ -16,6 +16,7 @@ from stages.importers.pair_evidence import (
     kind_of_difference,
     own_words,
 )
+from stages.importers.target_inspection import FEW_COLOURS, TargetInspection
 
 Inspected = Sequence[tuple[FilePairing, TargetInspection]]
 MOST = 0.9  # share of the files of two pairings from which they concern the same files

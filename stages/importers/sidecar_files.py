@@ -171,6 +171,7 @@ class _TargetMatcher:
     def __init__(self, pattern: re.Pattern[str], names: tuple[str, ...], images: dict[Key, str]) -> None:
         self.pattern, self.names, self.images = pattern, names, set(images)
         self.first = {key[0] for key in images}
+        self.lengths = {len(text) for text in self.first}
         inside, star = re.escape(named_group("key")), re.escape(STARS["*"])
         self.star_beside_key = bool(re.search(rf"{star}[^/]*{inside}|{inside}[^/]*{star}", pattern.pattern))
 
@@ -187,7 +188,7 @@ class _TargetMatcher:
         key = self._key(found)
         if key in self.images and key != own and not self.star_beside_key:
             return key, found.groupdict().get("label")
-        parts = {part[i:j] for part in path.split("/") for i in range(len(part)) for j in range(i + 1, len(part) + 1)}
+        parts = {part[i : i + n] for part in path.split("/") for n in self.lengths for i in range(len(part) - n + 1)}
         for text in sorted(parts & self.first, key=lambda text: (-len(text), text)):
             fixed = self.pattern.pattern.replace(named_group("key"), f"(?P<key>{re.escape(text)})")
             fitting = re.fullmatch(fixed, path)

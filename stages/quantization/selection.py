@@ -336,7 +336,7 @@ def _predict(model: Model, bench: VariantSetup, name: str) -> list[Any]:
 def _select_fastest(folder: Path, variants: list[Variant], bench: VariantSetup) -> str:
     """Time the accepted variants; return the fastest on `bench.engine`, or float32 if none is clearly faster."""
     accepted = [v for v in variants if v.holds]
-    models = {v.name: _open(folder / v.file, v, bench.threads) for v in accepted}
+    models = {v.name: open_variant(folder, v, bench.threads) for v in accepted}
     latencies = measure_latencies(models, bench.calibration[:TIMED])
     for variant in accepted:
         variant.milliseconds = latencies[variant.name]
@@ -351,7 +351,14 @@ def _select_fastest(folder: Path, variants: list[Variant], bench: VariantSetup) 
     return best.name
 
 
-def _open(file: Path, variant: Variant, threads: int) -> Model:
+def open_variant(folder: Path, variant: Variant, threads: int) -> Model:
+    """Open a variant with its engine and precision.
+
+    Args:
+        folder: folder of its file.
+        variant: the variant.
+        threads: threads per call; 0 for the default of the engine.
+    """
     if variant.engine == "openvino":
-        return open_with_openvino(file, variant.precision, threads)
-    return Model(file, threads, "onnxruntime")
+        return open_with_openvino(folder / variant.file, variant.precision, threads)
+    return Model(folder / variant.file, threads, "onnxruntime")

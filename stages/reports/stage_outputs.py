@@ -24,6 +24,8 @@ def read_openings(record: Path, name: str) -> list[dict[str, Any]]:
     """
     openings = read_table(record)
     openings = openings[openings["data"] == name]
+    if "reason" not in openings:  # a file of an earlier version
+        openings["reason"] = ""
     figures = ["value", "low", "high"]
     openings[figures] = openings[figures].apply(pd.to_numeric, errors="coerce")
     return openings.to_dict("records")

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from stages.core.path_parts import stem_of
-from stages.importers import filename_matching, frequent_patterns
-from stages.importers.filename_matching import find_pairings
+from stages.importers import file_pairing, frequent_patterns, pairing_patterns
+from stages.importers.file_pairing import find_pairings
 
 
 def unused() -> bytes:
@@ -26,9 +26,9 @@ def test_pairs_of_names_of_many_parts_are_found_by_few_comparisons(count: int, m
         compared.append((images, targets))
         return pair(images, targets, *paths)  # type: ignore[arg-type]
 
-    pair = filename_matching._pair
-    monkeypatch.setattr(filename_matching, "_pair", counted)
-    patterns = partial(filename_matching._patterns, False)
+    pair = file_pairing._pair
+    monkeypatch.setattr(file_pairing, "_pair", counted)
+    patterns = partial(pairing_patterns.patterns_of_one_key, False)
     found = list(find_pairings(dict.fromkeys(pairs_of_many_parts(count), unused), patterns, lambda _: False))
     assert ("a/{key}_raw.png", "b/{key}_proc.png") in {(one.images, one.targets) for one in found}
     assert len(compared) < 400  # of 40,000 ordered pairs of 200 patterns

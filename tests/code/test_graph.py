@@ -27,6 +27,7 @@ RESOLVE = "resolve"  # reads params.yaml and writes the params that all other st
 FINGERPRINT = "fingerprint"  # writes the code digests on which all other stages depend
 STAGES = [name for name in GRAPH if name != RESOLVE]
 NOT_IN_THE_GRAPH = {
+    "check_drift",
     "compare_models",
     "compare_runs",
     "configure",

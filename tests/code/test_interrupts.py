@@ -25,6 +25,7 @@ except BaseException as error:
         (["stages", "params"], "typer"),
         (["stages.configure", "folder"], "typer"),
         (["flows.pipeline"], "ruamel"),
+        (["flows.retrain"], "ruamel"),
     ],
 )
 def test_an_interrupt_during_imports_ends_with_one_line(

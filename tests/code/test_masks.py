@@ -15,7 +15,8 @@ from stages.dataset.annotations import annotate_labels, annotate_mask
 from stages.images.decode import Unreadable
 from stages.images.label_images import decode_label_image
 from stages.importers import Sample, open_source
-from stages.importers.filename_matching import TargetInspection, inspected_pairings
+from stages.importers.filename_matching import inspected_pairings
+from stages.importers.target_inspection import TargetInspection
 from tests.code.test_tiff import encode_tiff
 from tests.conftest import png
 

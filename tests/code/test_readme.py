@@ -66,6 +66,7 @@ def test_the_version_is_defined_in_one_place() -> None:
         "CHANGELOG.md",
         "infra/locks/",
         "infra/browser/package-lock.json",
+        "infra/s3/package-lock.json",
         "docs/reference/third-party-licences.md",
     )
     named = [

@@ -79,3 +79,10 @@ def test_ci_requires_all_tools() -> None:
     assert "export MACULA_REQUIRE_TOOLS=1" in script
     assert subprocess.run(["bash", "-n", ROOT / ".ci/run"]).returncode == 0
     assert script.rstrip().endswith("make test")
+
+
+def test_no_symbolic_link_is_committed() -> None:
+    # A link to a folder of a developer's machine is dangling in every other clone, and hides what make would create.
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert listed
+    assert [line for line in listed.splitlines() if line.startswith("120000")] == []

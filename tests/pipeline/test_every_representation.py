@@ -1,21 +1,27 @@
 """Shared test suite of all tasks in all representations: the pipeline from image files to ONNX predictions."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from stages import benchmark, evaluate, export, ingest, model_card, prepare
 from stages.config.schema import Params
 from stages.config.schema_base import Section
 from stages.dataset.manifest import read_image_files, read_manifest
+from stages.deployment.golden_images import GOLDEN_FILE, comparable_values, judge, read_golden, read_picture
+from stages.deployment.local_check import check
 from stages.drift import summarize_prediction
 from stages.images.image_statistics import MONITORED
 from stages.reports.html_page import words
 from stages.runner.stage import call
 from stages.runtime.onnx_model import open_shipped_model
+from stages.serving.app import create_app
+from stages.serving.settings import Settings
 from stages.tasks import TASKS
 from stages.tasks.representations import REPRESENTATIONS
 from stages.training.auto_params import resolve_auto
@@ -86,6 +92,28 @@ def sections_of(params: Params, toy: Toy, name: str, representation: str) -> dic
     }
 
 
+def check_golden_images(exported: Path) -> None:
+    """Check that the exported files predict their golden images as recorded, also over HTTP."""
+    golden = read_golden(exported / GOLDEN_FILE)
+    assert len({image.data for image in golden.images}) == len(golden.images) >= 3
+    assert any(max(image.float32.values(), default=0.0) > 0.0 for image in golden.images)
+    for file in ("model.onnx", "float32.onnx"):
+        checked = check(exported / file, exported / GOLDEN_FILE, "auto")
+        assert checked["passed"], checked["message"]
+    found = []
+    with TestClient(create_app(Settings(model=str(exported / "model.onnx")))) as client:
+        for image in golden.images:
+            pictured = "block 0 0" in image.float32
+            body = client.post("/v1/predict", content=image.data, params={"picture": pictured}).json()
+            pixels = read_picture(base64.b64decode(body["picture"].partition(",")[2])) if pictured else None
+            size = body["height"], body["width"]
+            found.append(comparable_values(body["answer"], body["task"], size, golden.deviation, pixels))
+    verdict = judge(golden, found)
+    assert verdict.passed, verdict.message
+    others = [{name: 1.0 - value for name, value in image.float32.items()} for image in golden.images]
+    assert not judge(golden, others).passed
+
+
 @pytest.mark.parametrize(("name", "representation"), CASES)
 def test_network_overfits_images_and_onnx_file_predicts_the_same(
     name: str, representation: str, workspace: Path, params: Params
@@ -121,6 +149,7 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     stage(evaluate, *paths, needs=("task", "objective", "train", "evaluate"))
     paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
     stage(export, *paths, needs=("task", "evaluate", "export", "benchmark"))
+    check_golden_images(folder["exported"])
     paths = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
     measured = stage(benchmark, *paths, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -18,7 +17,9 @@ import pandas as pd
 import pytest
 from optuna.storages import RDBStorage
 
+from infra.services import postgres as cluster
 from tests.conftest import ROOT, digit_images, prepare_digits, write_params
+from tests.service_project import eventually, open_folder
 
 pytestmark = [pytest.mark.search, pytest.mark.timeout(900)]
 BIN = Path(sys.executable).parent
@@ -45,30 +46,20 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[byt
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Start a PostgreSQL server and yield its address."""
-    homes = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *(Path(p) for p in os.environ["PATH"].split(":"))]
-    home = next((home for home in homes if (home / "initdb").exists()), None)
-    if home is None:
+    if cluster.programs() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder, port = tmp_path_factory.mktemp("postgres"), free_port()
-    options: dict[str, Any] = {}
-    if os.getuid() == 0:  # the server refuses to run as root
-        owner = pwd.getpwnam("nobody")
-        for parent in [folder, *folder.parents][:4]:
-            parent.chmod(0o755)
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-        options = {"user": owner.pw_uid, "group": owner.pw_gid}
-    subprocess.run([home / "initdb", "-D", folder / "data", "-U", "macula", "--auth=trust"], check=True,
-                   capture_output=True, cwd=folder, **options)  # fmt: skip
-    server = [str(home / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
-    with (folder / "log.txt").open("wb") as log, running(server, cwd=folder, stderr=log, **options):
-        for _ in range(100):
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"postgresql+psycopg://macula@127.0.0.1:{port}/postgres"
+    user, port = cluster.owner(), free_port()
+    options: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
+    with open_folder() as folder:
+        cluster.create(folder, "password")
+        with (
+            (folder / "log.txt").open("wb") as log,
+            running(cluster.command(folder, port), cwd=folder, stderr=log, **options),
+        ):
+            assert eventually(lambda: cluster.accepts(port), 30), (folder / "log.txt").read_text()
+            yield f"postgresql+psycopg://{cluster.USER}:password@127.0.0.1:{port}/postgres"
         print((folder / "log.txt").read_text())
 
 
@@ -144,6 +135,10 @@ def test_a_killed_distributed_search_gives_the_result_of_one_process(project: Pa
 def completed(postgres: str) -> dict[int, float]:
     """Return the duration of every trial in the database by number."""
     storage = RDBStorage(postgres)
-    studies = storage.get_all_studies()
-    trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    try:
+        studies = storage.get_all_studies()
+        trials = storage.get_all_trials(studies[0]._study_id) if studies else []
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
     return {trial.user_attrs["number"]: trial.user_attrs["outcome"]["seconds"] for trial in trials if trial.user_attrs}

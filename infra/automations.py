@@ -1,0 +1,91 @@
+"""Automations of the Prefect server: dead runs, drift, and notifications."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+BY_HAND = timedelta(minutes=10)
+"""Time without a sign of life after which any run counts as dead; by default, runs report every three minutes."""
+DEPLOYED = timedelta(minutes=2)
+"""The same time for runs of a worker, whose runs report every 30 seconds."""
+MODELS = ResourceSpecification({"prefect.resource.id": "macula.model.*"})
+RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+
+
+def automations(retrain: UUID | None, notification: UUID | None) -> list[AutomationCore]:
+    """Return the automations.
+
+    Args:
+        retrain: id of the deployment that a drift event starts; None if there is none.
+        notification: id of the notification block; None if there is none.
+    """
+    found = [
+        _dead_runs("macula: deployed run without heartbeat", DEPLOYED, {"prefect.resource.role": "deployment"}),
+        _dead_runs("macula: run without heartbeat", BY_HAND, {}),
+    ]
+    if retrain:
+        found.append(
+            AutomationCore(
+                name="macula: drift starts retrain",
+                description="Images or predictions that the flow score has seen differ from those of training.",
+                trigger=EventTrigger(
+                    expect={"macula.drift"}, match=MODELS, posture=Posture.Reactive, threshold=1, within=timedelta(0)
+                ),
+                actions=[RunDeployment(source="selected", deployment_id=retrain, parameters=None, job_variables=None)],
+            )
+        )
+    if notification:
+        failed = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
+        run = "{{ flow.name }}: run {{ flow_run.name }} {{ flow_run.state.name }}"
+        found.append(_notify("macula: notify of failed runs", failed, RUNS, notification, run))
+        model = "{{ event.resource.id }}: {{ event.event }}"
+        found.append(_notify("macula: notify of models", {"macula.*"}, MODELS, notification, model))
+    return found
+
+
+def _dead_runs(name: str, within: timedelta, related: dict[str, str | list[str]]) -> AutomationCore:
+    """Return an automation that marks a run as crashed once its heartbeats stop.
+
+    Any other event of the run, such as its end or a pause, is a sign of life as well.
+    """
+    return AutomationCore(
+        name=name,
+        description="Mark a run as crashed whose process no longer reports, so that it frees its place in the queue.",
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={"prefect.flow-run.*"},
+            match=RUNS,
+            match_related=ResourceSpecification(related),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                force=False,
+                message=f"The process of the run did not report for {within.total_seconds():.0f} s.",
+            )
+        ],
+    )
+
+
+def _notify(name: str, events: set[str], match: ResourceSpecification, block: UUID, subject: str) -> AutomationCore:
+    body = (
+        f"{subject}\n{{{{ flow_run.state.message }}}}\n{{{{ flow_run|ui_url }}}}"
+        if match is RUNS
+        else f"{subject}\n{{{{ event.payload|tojson }}}}"
+    )
+    return AutomationCore(
+        name=name,
+        description="Send a notification through the block that `python -m infra.prefect_setup` found.",
+        trigger=EventTrigger(expect=events, match=match, posture=Posture.Reactive, threshold=1, within=timedelta(0)),
+        actions=[SendNotification(block_document_id=block, subject=subject, body=body)],
+    )
