@@ -1,6 +1,7 @@
 """Shared test suite of all tasks in all representations: the pipeline from image files to ONNX predictions."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from starlette.testclient import TestClient
 from stages import benchmark, evaluate, export, ingest, model_card, prepare
 from stages.config.schema import Params
 from stages.config.schema_base import Section
+from stages.dataset.manifest import read_image_files, read_manifest
 from stages.deployment.golden_images import GOLDEN_FILE, comparable_values, judge, read_golden, read_picture
 from stages.deployment.local_check import check
+from stages.drift import summarize_prediction
+from stages.images.image_statistics import MONITORED
 from stages.reports.html_page import words
 from stages.runner.stage import call
+from stages.runtime.onnx_model import open_shipped_model
 from stages.serving.app import create_app
 from stages.serving.settings import Settings
 from stages.tasks import TASKS
@@ -149,6 +154,13 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     measured = stage(benchmark, *paths, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0
     assert measured["largest_difference"] < 1e-2
+    shipped = open_shipped_model(folder["exported"])
+    reference = shipped.metadata["drift_reference"]
+    assert len(json.dumps(reference)) < 20_000
+    assert set(reference["inputs"]["statistics"]) == set(MONITORED)
+    image = shipped.decode_file(next(read_image_files(read_manifest(folder["ingested"]), folder["ingested"])))
+    record = TASKS[data.spec.task].record(shipped.predict(image), data.spec)
+    assert set(reference["predictions"]["statistics"]) >= set(summarize_prediction(record, data.spec))
     write_data_stages(workspace, [])
     write_training_stages(workspace, trials=0)
     write_openings(workspace / "openings.csv")
