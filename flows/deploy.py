@@ -13,8 +13,9 @@ from pydantic import Field
 
 from flows import api
 from flows.command import arguments
-from flows.deployments import find_model, record_deployment
+from flows.deployments import record_deployment
 from flows.flow_outcome import report, write_outcome
+from flows.model_source import find_model
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
 from stages.deployment import deployment
@@ -63,7 +64,7 @@ def deploy(
         return run_step.with_options(name=name)(work)
 
     try:
-        file, version = find_model(repository, model)
+        file, version = find_model(model, repository)
         plan = deployment.Plan(
             model=file,
             target=Path(to),

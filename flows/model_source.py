@@ -1,49 +1,57 @@
 """Find the model file that a path, a stage of the registry or a version names."""
 
-import hashlib
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from flows import registry, retrain_records, state, workspaces
 from flows.git_commands import git
+from flows.registry import Version
 from stages.core.errors import UserError, did_you_mean
 
 EXPORT = "data/export"
 
 
-def model_file(model: str) -> tuple[Path, str]:
-    """Return the file of a model, and the tag of its version; the tag is empty if the model is given as a file.
+def find_model(model: str, repository: str = "") -> tuple[Path, Version | None]:
+    """Return the file of a model, and its version; None if the model is given as a file.
 
     Args:
         model: path of an ONNX file, a stage such as `deployed`, or a version such as `digits@v0.0.3`.
+        repository: path or URL of the git repository; empty for the default.
 
     Raises:
         UserError: there is no such model, or its files cannot be fetched.
     """
     if Path(model).is_file():
-        return Path(model).absolute(), ""
+        return Path(model).absolute(), None
     if model.endswith(".onnx"):
         raise UserError(f"the model {model} does not exist; name an ONNX file, a stage such as champion, or a version")
-    repository = state.repository()
-    version = _version(retrain_records.refreshed_mirror(repository), model)
-    return workspaces.model_of(repository, version, (EXPORT,)) / EXPORT / "model.onnx", version.tag
+    repository = repository or state.repository()
+    version = find_version(retrain_records.refreshed_mirror(repository), "refs/HEAD", model)
+    return workspaces.model_of(repository, version, (EXPORT,)) / EXPORT / "model.onnx", version
 
 
-def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def find_version(folder: Path, revision: str, model: str) -> Version:
+    """Return the version that a stage or a tag names.
 
+    Args:
+        folder: clone or mirror of the repository, with its tags.
+        revision: revision whose params.yaml names the data set, for stages.
+        model: a stage such as `released`, or a tag such as `digits@v0.0.3`.
 
-def _version(mirror: Path, model: str) -> registry.Version:
+    Raises:
+        UserError: there is no such version.
+    """
     if model in registry.STAGES:
-        params = YAML(typ="safe", pure=True).load(git("show", "refs/HEAD:params.yaml", cwd=mirror))
+        params = YAML(typ="safe", pure=True).load(git("show", f"{revision}:params.yaml", cwd=folder))
         name = registry.model_name(params["ingest"]["name"])
-        if (found := registry.assigned(mirror, name, model)) is not None:
+        if (found := registry.assigned(folder, name, model)) is not None:
             return found
-        raise UserError(f"no version of {name} is {model}; `gto show` lists the versions; or name an ONNX file")
-    known = {version.tag: version for version in registry.versions(mirror, model.partition("@")[0])}
+        raise UserError(
+            f"no version of {name} is {model}; `gto show` lists the versions: register one with `macula retrain`, or "
+            "name a file"
+        )
+    known = {version.tag: version for version in registry.versions(folder, model.partition("@")[0])}
     if model not in known:
         stages = ", ".join(registry.STAGES)
         raise UserError(

@@ -1,6 +1,5 @@
 """Decide whether a new model, the challenger, replaces the current one, the champion."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any, Literal
 
 from stages.core.findings import read_findings
 from stages.core.plurals import quantity
+from stages.deployment.deployed_file import digest_of
 
+MODEL = "data/export/model.onnx"
 Result = Literal["promoted", "kept", "held", "stopped"]
 
 
@@ -70,7 +71,7 @@ def decide(
             if failed
             else Decision("promoted", "it is the first model, and every check passed", checks)
         )
-    if _model_digest(challenger) == _model_digest(champion):
+    if digest_of(challenger / MODEL) == digest_of(champion / MODEL):
         return Decision("kept", "the model is the same as the champion", checks, comparison)
     if comparison is None:
         return Decision("held", incomparable, checks)
@@ -143,8 +144,3 @@ def _warning_ids(folder: Path) -> set[str]:
 def _scores(folder: Path) -> dict[str, Any]:
     scores: dict[str, Any] = json.loads((folder / "data/evaluate/scores.json").read_text())
     return scores
-
-
-def _model_digest(folder: Path) -> str:
-    with (folder / "data/export/model.onnx").open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from flows import registry, state, workspaces
-from flows.deployments import assign_stage, registry_clone, resolve
+from flows.deployments import assign_stage, registry_clone
 from flows.git_commands import CommandFailed, dvc, environment, git
+from flows.model_source import find_version
 from flows.registry import Version
 from stages.core import openings
 from stages.core.errors import UserError
@@ -102,7 +103,7 @@ def release(model: str, reason: str = "", repository: str = "", run_step: Step =
     """
     repository = repository or state.repository()
     with registry_clone(repository, "release") as clone:
-        version = resolve(clone, model)
+        version = find_version(clone, "HEAD", model)
     label = f"{version.name}-{version.number}"
     folder = state.folder() / "releases" / label
     with state.lock(f"release-{label}", f"the release of {version.tag}"):

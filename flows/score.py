@@ -20,13 +20,14 @@ from pydantic import Field
 from flows import api, registry, score_batches, source_listing, state, supervisor
 from flows.command import arguments
 from flows.git_commands import environment
-from flows.model_source import digest_of, model_file
+from flows.model_source import find_model
 from flows.remote_files import shown
 from flows.score_batches import DRIFT, ROWS, Batch, Store, Waiting, new_files
 from flows.stage_runner import last_output
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
 from stages.core.plurals import quantity
+from stages.deployment.deployed_file import digest_of
 
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     wait_for_api = api.connect()
@@ -73,7 +74,8 @@ def score(
     are compared together with those of the next runs, each image once.
     """
     try:
-        path, tag = model_file(model)
+        path, version = find_model(model)
+        tag = version.tag if version else ""
         store = Store(source, Path(output))
         with state.lock(f"score-{store.key}", f"{shown(store.source)} with results in {store.output}"):
             return _run(store, path, tag, again, drift_images, files, workers)

@@ -48,10 +48,11 @@ def deploy(
     """
     if not to:
         raise UserError("deploy: name the file that the server watches: --to models/model.onnx")
-    from flows.deployments import find_model, record_deployment
+    from flows.deployments import record_deployment
+    from flows.model_source import find_model
     from stages.deployment import deployment
 
-    file, version = (Path(model), None) if repair else find_model("", model)
+    file, version = (Path(model), None) if repair else find_model(model)
     plan = deployment.Plan(
         model=file, target=Path(to), golden=golden, label=version.tag if version else "", server=server,
         key=os.environ.get("MACULA_API_KEY", ""), engine=engine, monitor_seconds=monitor, max_slowdown=max_slowdown,

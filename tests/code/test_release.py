@@ -18,8 +18,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows import releases, state, workspaces
-from flows.deployments import find_model, record_deployment
+from flows.deployments import record_deployment
 from flows.git_commands import dvc, git
+from flows.model_source import find_model
 from flows.registry import Conflict, assigned, register
 from flows.releases import release
 from stages.core.errors import UserError
@@ -250,16 +251,16 @@ def test_an_opening_by_hand_on_a_branch_counts(project: Path) -> None:
 
 def test_a_released_version_is_deployed_and_registered(project: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no version of colours is released"):
-        find_model("", "released")
+        find_model("released")
     git("tag", "-a", "colours#released#1", "-m", "tested", f"{TAG}^{{}}", cwd=project)
-    file, version = find_model("", "released")
+    file, version = find_model("released")
     assert version is not None
     outcome = deploy(plan_for(file, tmp_path / "served.onnx", label=version.tag))
     record_deployment("", version, outcome)
     found = assigned(project, "colours", "deployed")
     assert outcome.outcome == "deployed" and found == version
     with pytest.raises(UserError, match=r"did you mean `colours@v0\.0\.1`"):
-        find_model("", "colours@v0.0.2")
+        find_model("colours@v0.0.2")
 
 
 @pytest.mark.slow

@@ -290,10 +290,10 @@ def test_a_stage_and_a_version_of_the_registry_name_a_model(
     registry.assign(project, first, "champion", "best")
     monkeypatch.setenv("MACULA_REPOSITORY", str(project))
     monkeypatch.setattr(workspaces, "model_of", lambda repository, version, outputs: Path("models", version.tag))
-    expected = (Path("models/my-photos@v0.0.1/data/export/model.onnx"), "my-photos@v0.0.1")
-    assert model_source.model_file("champion") == expected
-    assert model_source.model_file("my-photos@v0.0.1") == expected
+    expected = (Path("models/my-photos@v0.0.1/data/export/model.onnx"), first)
+    assert model_source.find_model("champion") == expected
+    assert model_source.find_model("my-photos@v0.0.1") == expected
     with pytest.raises(UserError, match="no version of my-photos is deployed"):
-        model_source.model_file("deployed")
+        model_source.find_model("deployed")
     with pytest.raises(UserError, match=r"'my-photos@v0.0.9' is neither a file"):
-        model_source.model_file("my-photos@v0.0.9")
+        model_source.find_model("my-photos@v0.0.9")
