@@ -353,7 +353,7 @@ def _fetch_source(request: Request, folder: Path) -> None:
         single = source_listing.is_single_file(request.source, request.files)
         used = f"data/raw/{request.data}" + (f"/{next(iter(request.files))}" if single else "")
     else:
-        used = str(Path(request.source).absolute())
+        used = request.source
     params = folder / "params.yaml"
     text = params.read_text(encoding="utf-8")
     if YAML(typ="safe", pure=True).load(text)["ingest"]["source"] != used:

@@ -7,9 +7,10 @@ data are not trained on twice.
 
 import hashlib
 import json
+import posixpath
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -32,9 +33,9 @@ class Request:
     data: str
     """Name of the data set, `ingest.name`."""
     source: str
-    """Source of the images as given; empty for that of params.yaml."""
+    """URL or absolute path of the images; empty if the repository contains them, or a stage of DVC creates them."""
     files: source_listing.Listing
-    """Size and tag of each file of the source; empty if a stage of DVC creates it."""
+    """Size and tag of each file of the source; empty if `source` is."""
 
     @property
     def key(self) -> str:
@@ -106,11 +107,35 @@ def request_for(repository: str, revision: str, source: str) -> Request:
         raise UserError(f"{repository} has no branch, tag or commit {revision!r}") from None
     params = YAML(typ="safe", pure=True).load(git("show", f"{commit}:params.yaml", cwd=mirror))["ingest"]
     used = source or params["source"]
-    listed = is_remote(used) or Path(used).is_absolute()
-    files = source_listing.listing(used) if listed else {}
-    if listed and not files:
+    if not source and _is_in_clones(mirror, commit, used):
+        return Request(repository, commit, params["name"], "", {})
+    used = used if is_remote(used) else str(Path(used).absolute())
+    files = source_listing.listing(used)
+    if not files:
         raise UserError(f"the source {used} contains no files; check the path or URL")
-    return Request(repository, commit, params["name"], source, files)
+    return Request(repository, commit, params["name"], used, files)
+
+
+def _is_in_clones(mirror: Path, commit: str, source: str) -> bool:
+    """Return whether a clone of the commit contains the source or creates it: in git, or as an output of DVC."""
+    path = PurePosixPath(source)
+    if is_remote(source) or path.is_absolute():
+        return False
+    if git("ls-tree", commit, "--", str(path), cwd=mirror):
+        return True
+    tracked = git("ls-tree", "-r", "--name-only", commit, cwd=mirror).splitlines()
+    for file in (name for name in tracked if PurePosixPath(name).name == "dvc.yaml" or name.endswith(".dvc")):
+        content = YAML(typ="safe", pure=True).load(git("show", f"{commit}:{file}", cwd=mirror)) or {}
+        for stage in [content, *(content.get("stages") or {}).values()]:
+            for out in stage.get("outs") or []:
+                name = out.get("path") or next(iter(out)) if isinstance(out, dict) else out
+                if path.is_relative_to(_normal(PurePosixPath(file).parent / stage.get("wdir", ".") / name)):
+                    return True
+    return False
+
+
+def _normal(path: PurePosixPath) -> PurePosixPath:
+    return PurePosixPath(posixpath.normpath(path))
 
 
 def find(mirror: Path, key: str) -> Record | None:

@@ -143,7 +143,8 @@ def table(cases: Sequence[dict[str, Any]]) -> str:
     """Return a table with one row per data set and change, and the share of reported batches by size."""
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
     for case in cases:
-        cell = f"{case['alarms'] / case['of']:.1%} [{case['low']:.1%}, {case['high']:.1%}]"
+        shares = (case["alarms"] / case["of"], case["low"], case["high"])
+        cell = "{} % [{} %, {} %]".format(*(f"{100 * share:.1f}" for share in shares))
         rows.setdefault((case["kind"], case["data"], case["change"]), {})[case["size"]] = cell
     sizes = sorted({case["size"] for case in cases})
     head = f"| | data | change | {' | '.join(f'{size} images' for size in sizes)} |"

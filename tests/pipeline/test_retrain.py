@@ -13,7 +13,7 @@ import pytest
 from prefect import State
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import registry, retrain_records, workspaces
+from flows import registry, workspaces
 from flows.git_commands import git
 from flows.retrain import retrain
 from tests import toy_project
@@ -281,17 +281,3 @@ def test_a_store_that_is_down_fails_the_run_and_the_next_one_resumes(
         store.fail = lambda method, path: 0
         resumed = team.retrain()
         assert (resumed.name, team.champion()) == ("Promoted", "v0.0.1")
-
-
-def test_the_split_table_of_the_last_run_is_used_unless_the_project_changed_it(team: Team) -> None:
-    team.batch(1)
-    team.retrain()
-    table = git("show", f"{team.branches()[-1]}:data/splits/colours.json", cwd=team.project)
-    mirror = retrain_records.refreshed_mirror(str(team.project))
-    request = retrain_records.request_for(str(team.project), "HEAD", str(team.source))
-    assert retrain_records.split_table(mirror, request) == f"{table}\n"
-    (team.project / "data/splits/colours.json").write_text('{"grouped_by": "folder", "splits": {}}')
-    git("add", ".", cwd=team.project)
-    git("commit", "--quiet", "--message", "split again", cwd=team.project)
-    request = retrain_records.request_for(str(team.project), "HEAD", str(team.source))
-    assert retrain_records.split_table(retrain_records.refreshed_mirror(str(team.project)), request) is None
