@@ -105,7 +105,8 @@ def test_the_same_model_is_kept_and_models_that_cannot_be_compared_are_held(tmp_
 
 
 def test_parameters_of_a_flow_are_read_from_words() -> None:
-    def flow(source: str = "", min_gain: float = 0.0, push: bool = True) -> None: ...
+    def flow(source: str = "", min_gain: float = 0.0, push: bool = True) -> None:
+        pass
 
     assert arguments(["source=a=b", "min_gain=0.1", "push=false"], flow) == {
         "source": "a=b", "min_gain": 0.1, "push": False,
