@@ -47,7 +47,11 @@ def inspected_pairings(
         found.format and not one.several and len(one.files) + len(one.named) >= NEARLY_ALL * count
         for one, found in inspected
     )
-    has_targets = any(found.format and not has_several(one) for one, found in inspected)
+    # Pairs of a few images also occur by chance in many folders; masks do not.
+    has_targets = any(
+        found.format and not has_several(one) and (found.format != "pairs" or len(one.files) >= count / 100)
+        for one, found in inspected
+    )
     if not alone and count <= (MAX_IMAGES_WITH_TARGETS if has_targets else MAX_IMAGES_OF_SEVERAL_KEYS):
         several = partial(patterns_of_several_keys, shared_heads(files))
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])
@@ -85,10 +89,12 @@ def _is_replaced(one: FilePairing, valid: list[FilePairing]) -> bool:
 
 def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
     """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
-    shared = [(image, target) for image, target in pairing.files if target in other.named]
-    if not shared or not pairing.with_targets.isdisjoint(other.with_targets):
+    if not pairing.with_targets.isdisjoint(other.with_targets):
         return False
-    return all(_depth(image, target) > _depth(other.image_of[target], target) for image, target in shared)
+    shared = [(image, target) for image, target in pairing.files if target in other.named]
+    return bool(shared) and all(
+        _depth(image, target) > _depth(other.image_of[target], target) for image, target in shared
+    )
 
 
 def _depth(one: str, other: str) -> int:
