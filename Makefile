@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -136,6 +136,9 @@ bench-layouts: env ## score what configure proposes for miniature folders of man
 
 bench-configure: env ## measure processor time and memory of configure on large folders and images: about 30 minutes
 	$(RUN) python -m benchmarks.pipeline.configure_cost $(ARGUMENTS)
+
+bench-orchestration: env ## compare the flow with dvc repro and bare stage commands: about 20 minutes
+	$(RUN) python -m benchmarks.pipeline.orchestration $(ARGUMENTS)
 
 bench-leaks: env ## score which leaks between the splits configure and the audits find: about an hour
 	$(RUN) OMP_NUM_THREADS=1 python -m benchmarks.leaks.find_leaks $(ARGUMENTS)

@@ -19,7 +19,8 @@ from stages.importers.target_inspection import TargetInspection, count_mask_valu
 from stages.importers.target_reader import TargetReader
 
 MAX_IMAGES_OF_SEVERAL_KEYS = 20_000  # images up to which patterns with several keys are tried, which takes memory
-MAX_IMAGES_WITH_TARGETS = 100_000  # the same where {key} alone gives some images a target each
+MAX_IMAGES_WITH_TARGETS = 100_000  # the same where {key} alone gives some images a target each, or some are masks
+SAMPLED_FOR_MASKS = 50
 
 
 def inspected_pairings(
@@ -35,7 +36,8 @@ def inspected_pairings(
         files: files of the source by path.
         measured: whether files that were opened before are masks, by path; more are added.
     """
-    count = sum(is_image_path(path) for path in files)
+    pictures = [path for path in files if is_image_path(path)]
+    count = len(pictures)
     is_mask = LabelImageFiles(files, measured).is_one
     has_one_suffix = len({suffix_of(path) for path in files if is_image_path(path)}) == 1
     patterns = partial(patterns_of_one_key, has_one_suffix)
@@ -52,6 +54,7 @@ def inspected_pairings(
         found.format and not has_several(one) and (found.format != "pairs" or len(one.files) >= count / 100)
         for one, found in inspected
     )
+    has_targets = has_targets or any(map(is_mask, pictures[:: count // SAMPLED_FOR_MASKS | 1]))
     if not alone and count <= (MAX_IMAGES_WITH_TARGETS if has_targets else MAX_IMAGES_OF_SEVERAL_KEYS):
         several = partial(patterns_of_several_keys, shared_heads(files))
         more = _distinct([*(one for one, _ in inspected), *find_pairings(files, several, is_mask)])

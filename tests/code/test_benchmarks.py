@@ -356,6 +356,6 @@ def test_the_table_of_drift_has_a_column_per_size() -> None:
     case = {"kind": "power", "data": "usps", "change": "blurred", "of": 100, "low": 0.5, "high": 0.75}
     cases = [{**case, "size": 30, "alarms": 60}, {**case, "size": 100, "alarms": 70, "change": "darker"}]
     assert measure_drift.table(cases).splitlines()[2:] == [
-        "| power | usps | blurred | 60.0% [50.0%, 75.0%] |  |",
-        "| power | usps | darker |  | 70.0% [50.0%, 75.0%] |",
+        "| power | usps | blurred | 60.0 % [50.0 %, 75.0 %] |  |",
+        "| power | usps | darker |  | 70.0 % [50.0 %, 75.0 %] |",
     ]

@@ -2,11 +2,14 @@
 
 import io
 from collections import Counter
+from functools import partial
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from stages.config.schema import Params
+from stages.importers import filename_matching
 from stages.importers.filename_matching import inspected_pairings
 from stages.importers.format_detection import find_formats
 
@@ -47,6 +50,34 @@ def test_files_are_decoded_a_few_times_however_many_pairings_have_them() -> None
     assert reads.total() > 100
     assert max(reads.values()) <= 6
     assert reads.total() <= 3 * len(contents)
+
+
+@pytest.mark.parametrize("name", ["slice_{number}{end}.png", "scan_{patient:03}{number}{end}.png"])
+def test_masks_beside_images_are_found_in_many_folders_also_if_their_names_are_unique(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filename_matching, "MAX_IMAGES_OF_SEVERAL_KEYS", 50)
+    contents = {
+        f"patient_{patient:03}/" + name.format(patient=patient, number=number, end=end): png(number, is_mask=bool(end))
+        for patient in range(100) for number in range(2) for end in ("", "_mask")
+    }  # fmt: skip
+    found = inspected_pairings({path: partial(contents.__getitem__, path) for path in contents})
+    assert any(len(one.files) == 200 and target.format == "masks" for one, target in found)
+
+
+def test_pairs_of_a_few_images_do_not_start_the_search_for_several_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filename_matching, "MAX_IMAGES_OF_SEVERAL_KEYS", 50)
+    called: list[str] = []
+
+    def patterns(heads: object, path: str) -> tuple[()]:
+        called.append(path)
+        return ()
+
+    monkeypatch.setattr(filename_matching, "patterns_of_several_keys", patterns)
+    contents = {f"a_{i % 7}/b_{i // 7 % 5}/photo {i}.png": png(i, is_mask=False) for i in range(400)}
+    contents |= {f"c/{one}/d_{i}/{one} {i}.png": png(i, is_mask=False) for one in ("e", "f") for i in range(3)}
+    inspected_pairings({path: partial(contents.__getitem__, path) for path in contents})
+    assert called == []
 
 
 class CountedPath(str):
