@@ -51,12 +51,14 @@ def running_store() -> Iterator[Store]:
         time.sleep(store.delay)
         if status := store.fail(method, path):
             start_response(f"{status} failure", [("Content-Type", "application/xml")])
-            return [f"<Error><Code>{status}</Code><Message>failure</Message></Error>".encode()]
-        body = moto(environ, start_response)
+            # A response to HEAD has no body; a client would take it for the beginning of the next response.
+            body = f"<Error><Code>{status}</Code><Message>failure</Message></Error>".encode()
+            return [] if method == "HEAD" else [body]
+        content = moto(environ, start_response)
         if store.cut(method, path):
-            whole = b"".join(body)
+            whole = b"".join(content)
             return [whole[: len(whole) // 2]]
-        return body
+        return content
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, application, threaded=True)
