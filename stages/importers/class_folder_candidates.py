@@ -15,6 +15,7 @@ from stages.importers.masks_in_class_folders import find_unpaired_masks, pattern
 from stages.importers.role_words import DATA_FOLDERS
 from stages.importers.sample import SPLIT_WORDS
 
+MAX_FOLDERS = 500  # folders that are tried as the folder of all classes, the largest first
 MAX_FOLDER_SHARE = 0.95  # share of the images in one folder above which folders are not classes
 
 
@@ -43,7 +44,7 @@ def class_folder_candidates(
             for depth in range(len(parts) - 1):
                 inner["/".join(parts[:depth])][parts[depth]] += path not in named
                 found["/".join(parts[:depth])] |= {part.lower() for part in parts[depth + 1 : -1]} & roles
-    for inside, counts in inner.items():
+    for inside, counts in _largest(inner).items():
         counts = +counts  # noqa: PLW2901  # without the folders that contain only masks
         sizes = sorted(counts.values())
         splits = sorted(folder for folder in counts if folder.lower() in SPLIT_WORDS)
@@ -65,6 +66,12 @@ def class_folder_candidates(
             failures.append(f"folders in {inside or 'the source'}: {asks[0]}")
         else:
             yield found_here
+
+
+def _largest(inner: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """Return the folders with the most images, in their order, if there are more than `MAX_FOLDERS`."""
+    kept = {*sorted(inner, key=lambda inside: -inner[inside].total())[:MAX_FOLDERS]}
+    return {inside: counts for inside, counts in inner.items() if inside in kept}
 
 
 def _folders_of_splits(

@@ -94,10 +94,13 @@ def _is_nearer(pairing: FilePairing, other: FilePairing) -> bool:
     """Return whether two pairings give the same targets different images, and this one those of a nearer folder."""
     if not pairing.with_targets.isdisjoint(other.with_targets):
         return False
-    shared = [(image, target) for image, target in pairing.files if target in other.named]
-    return bool(shared) and all(
-        _depth(image, target) > _depth(other.image_of[target], target) for image, target in shared
-    )
+    has_shared = False
+    for image, target in pairing.files:  # most pairings differ from this one at the first shared target
+        if target in other.named:
+            if _depth(image, target) <= _depth(other.image_of[target], target):
+                return False
+            has_shared = True
+    return has_shared
 
 
 def _depth(one: str, other: str) -> int:
