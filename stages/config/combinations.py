@@ -333,7 +333,8 @@ def network_problems(network: Network, task: str, representation: str) -> Iterat
     if network.feature_noise and (is_timm or name == "mask_rcnn"):
         instead = "use 0, or network.dropout" if is_timm else "use 0"
         yield f"network.feature_noise: {network.feature_noise:g}, but {name} does not support it; {instead}"
-    if network.stochastic_depth and not is_timm and not (encoder or name).startswith("resnet"):
+    residual = (encoder or name).startswith("resnet") or name.startswith("efficientnet_lite")
+    if network.stochastic_depth and not is_timm and not residual:
         yield (
             f"network.stochastic_depth: {network.stochastic_depth:g}, but {encoder or name} has no residual blocks; "
             "use a resnet, or 0"

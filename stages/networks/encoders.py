@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from stages.core.errors import UserError, did_you_mean
-from stages.networks.classifiers import timm_network, vgg_features
+from stages.networks.classifiers import EFFICIENTNET_LITE, timm_network, vgg_features
 from stages.networks.surgery import adapt_input_channels, double_convolution, initialize_convolutions
 
 
@@ -43,6 +44,43 @@ TIMM_SIZING: list[dict[str, Any]] = [
 """Options that let the patch-based networks of timm (ViT, Swin) accept images of any size."""
 
 
+class _FixedPaddingConv2d(nn.Conv2d):
+    """Convolution with the padding of TensorFlow's `SAME` for sizes that are multiples of the stride."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the convolution [B, out, H / stride, W / stride] of maps [B, C, H, W]."""
+        margins = []
+        for kernel, stride in zip(reversed(self.kernel_size), reversed(self.stride), strict=True):
+            total = max(kernel - stride, 0)
+            margins += [total // 2, total - total // 2]
+        return super().forward(functional.pad(x_BCHW, margins))
+
+
+def fix_same_padding(network: nn.Module) -> nn.Module:
+    """Give timm's convolutions with TensorFlow's `SAME` padding a padding that does not depend on the size, in place.
+
+    U-Net and Mask R-CNN pad images to multiples of 32, for which both are equal. Exporting paddings that depend on the
+    size took four minutes, because each is a condition on a size that is not known.
+    """
+    from timm.layers.conv2d_same import Conv2dSame
+
+    for path, module in list(network.named_modules()):
+        if not isinstance(module, Conv2dSame) or module.stride == (1, 1) or module.dilation != (1, 1):
+            continue
+        fixed = _FixedPaddingConv2d(
+            module.in_channels,
+            module.out_channels,
+            module.kernel_size,  # type: ignore[arg-type]
+            module.stride,  # type: ignore[arg-type]
+            groups=module.groups,
+            bias=module.bias is not None,
+        )
+        fixed.load_state_dict(module.state_dict())
+        parent, _, name = path.rpartition(".")
+        setattr(network.get_submodule(parent), name, fixed)
+    return network
+
+
 class TimmEncoder(nn.Module):
     """Encoder of timm; converts feature maps in NHWC order to NCHW."""
 
@@ -56,7 +94,7 @@ class TimmEncoder(nn.Module):
             raise UserError(
                 f"network.encoder: {name} does not provide feature maps ({error}); use another encoder"
             ) from None
-        self.network = network
+        self.network = fix_same_padding(network)
         self.widths = list(network.feature_info.channels())
         self.strides = list(network.feature_info.reduction())
         self.channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
@@ -122,21 +160,22 @@ ENCODERS = {
     "resnet34": _resnet,
     "resnet50": _resnet,
 }
-"""Encoders by name. Any network of timm that provides feature maps is also supported, as `timm/NAME`."""
+"""Encoders by name, besides EfficientNet-Lite and `timm/NAME`, any network of timm that provides feature maps."""
 
 
 def build_encoder(name: str, channels: int) -> nn.Module:
     """Build an encoder.
 
     Args:
-        name: key of `ENCODERS`, or `timm/NAME`.
+        name: key of `ENCODERS` or `EFFICIENTNET_LITE`, or `timm/NAME`.
         channels: channels of the images.
 
     Raises:
         UserError: the name is unknown, or the network of timm does not provide feature maps.
     """
-    if name.startswith("timm/"):
-        return TimmEncoder(name, channels)
+    if name.startswith("timm/") or name in EFFICIENTNET_LITE:
+        return TimmEncoder(EFFICIENTNET_LITE.get(name, name), channels)
     if name not in ENCODERS:
-        raise UserError(f"network.encoder: {name} is unknown; {did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
+        known = [*ENCODERS, *EFFICIENTNET_LITE, "timm/NAME"]
+        raise UserError(f"network.encoder: {name} is unknown; {did_you_mean(name, known)}")
     return adapt_input_channels(ENCODERS[name](name), channels)

@@ -28,6 +28,9 @@ NETWORKS = {
     "resnet18": Architecture(classifiers.resnet, "vector"),
     "resnet34": Architecture(classifiers.resnet, "vector"),
     "resnet50": Architecture(classifiers.resnet, "vector"),
+    "efficientnet_lite0": Architecture(classifiers.efficientnet_lite, "vector"),
+    "efficientnet_lite1": Architecture(classifiers.efficientnet_lite, "vector"),
+    "efficientnet_lite2": Architecture(classifiers.efficientnet_lite, "vector"),
     "unet": Architecture(unet.unet, "map"),
     "mask_rcnn": Architecture(mask_rcnn.mask_rcnn, "boxes"),
 }
@@ -68,6 +71,6 @@ def build(network_config: NetworkConfig, synchronized: bool = False) -> Network:
     body = replace_norm(architecture(name).build(network_config), network_config.norm, name)
     if synchronized:
         body = synchronize_norm(body)
-    if network_config.stochastic_depth and not timm:
+    if network_config.stochastic_depth and not timm and name not in classifiers.EFFICIENTNET_LITE:
         add_stochastic_depth(body, network_config.stochastic_depth, name)  # last: it belongs to the final layers
     return Network(body, network_config.channels)

@@ -1,4 +1,4 @@
-"""Sources of pretrained weights: a file, an address, or weights published by torchvision or timm."""
+"""Sources of pretrained weights: a file, an address, a package, or weights published by torchvision or timm."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import torch
 
 from stages.core.errors import UserError
+from stages.networks import packaged_weights
 from stages.networks.network_config import NetworkConfig
 
 TIMEOUT = 30  # seconds without a response
@@ -78,6 +79,10 @@ def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
         raise UserError(
             "network.weights: default, but there are no published weights of the plain encoder; use none or a file"
         )
+    if name in packaged_weights.PACKAGES:
+        print(f"network.weights: {packaged_weights.provenance(name)}", flush=True)
+        mean, deviation = [packaged_weights.MEAN] * 3, [packaged_weights.DEVIATION] * 3
+        return PretrainedWeights(packaged_weights.load_packaged_weights(name), mean, deviation)
     if name.startswith("timm/"):
         return _load_timm_weights(network_config, name)
     from torchvision import models

@@ -135,7 +135,7 @@ def _strip_prefixes(name: str) -> str:
     """
     while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
-    return re.sub(r"^fc\.1\.", "fc.", re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name))
+    return re.sub(r"^(fc|classifier)\.1\.", r"\1.", re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name))
 
 
 def _heads(network: Network) -> tuple[str, ...]:
