@@ -55,6 +55,22 @@ class TrainerState:
         """Device of this process."""
         return self.fabric.device
 
+    def start_training(self, frozen: bool) -> None:
+        """Select training mode; pretrained weights and running statistics do not change while they are frozen.
+
+        A batch normalization in training mode updates its running statistics even if its weights are frozen.
+
+        Args:
+            frozen: whether pretrained layers are frozen.
+        """
+        self.parameter_groups.freeze_pretrained(frozen)
+        self.model.train()
+        if frozen:
+            known = {id(weights) for weights in self.parameter_groups.pretrained}
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module.weight) in known:
+                    module.eval()
+
     def batch_loss(self, model: Any, batch: Batch) -> Float[torch.Tensor, ""]:
         """Return the mean loss of a model over a batch; for boxes, the sum of the losses that the network computes."""
         image_BCHW = batch.image_BCHW.contiguous(memory_format=self.memory_format)
