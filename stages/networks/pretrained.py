@@ -1,5 +1,6 @@
 """Sources of pretrained weights: a file, an address, a package, or weights published by torchvision or timm."""
 
+import functools
 import hashlib
 import os
 import re
@@ -80,7 +81,7 @@ def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
             "network.weights: default, but there are no published weights of the plain encoder; use none or a file"
         )
     if name in packaged_weights.PACKAGES:
-        print(f"network.weights: {packaged_weights.provenance(name)}", flush=True)
+        _report_provenance(name)
         mean, deviation = [packaged_weights.MEAN] * 3, [packaged_weights.DEVIATION] * 3
         return PretrainedWeights(packaged_weights.load_packaged_weights(name), mean, deviation)
     if name.startswith("timm/"):
@@ -93,6 +94,11 @@ def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
         return PretrainedWeights(_fetch(weights.url, hashed=True), [0.5] * 3, [0.5] * 3)
     transform = weights.transforms()
     return PretrainedWeights(_fetch(weights.url, hashed=True), list(transform.mean), list(transform.std))
+
+
+@functools.cache  # once per process, because measurements of `auto` build the network too
+def _report_provenance(network: str) -> None:
+    print(f"network.weights: {packaged_weights.provenance(network)}", flush=True)
 
 
 def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWeights:
