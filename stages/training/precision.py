@@ -19,7 +19,8 @@ def compute_small_maps_in_float32(network: nn.Module) -> None:
 
 
 def _convolve(layer: nn.Conv2d, x_BCHW: torch.Tensor) -> torch.Tensor:
+    convolve = type(layer).forward  # subclasses, such as those with the padding of TensorFlow, pad in `forward`
     if min(x_BCHW.shape[2:]) >= max(layer.kernel_size):
-        return layer._conv_forward(x_BCHW, layer.weight, layer.bias)
+        return convolve(layer, x_BCHW)
     with torch.autocast(x_BCHW.device.type, enabled=False):
-        return layer._conv_forward(x_BCHW.float(), layer.weight, layer.bias)
+        return convolve(layer, x_BCHW.float())

@@ -341,6 +341,16 @@ def test_weights_that_see_only_padding_have_zero_gradient_in_bfloat16() -> None:
         assert layer.weight.grad[:, :, 1, 1].any()
 
 
+@pytest.mark.parametrize("name", ["timm/tf_efficientnet_b0", "efficientnet_lite0"])
+def test_16_bit_training_keeps_paddings_that_depend_on_the_size(name: str) -> None:
+    config = NetworkConfig(name, "plain", channels=3, outputs=4, norm="batch", dropout=0.0, size=64)
+    network, image_BCHW = build(config).eval(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = network(image_BCHW)
+        compute_small_maps_in_float32(network)
+        assert torch.equal(network(image_BCHW), before)
+
+
 def test_loading_and_augmentation_times_are_reported_as_shares(make_plan: MakePlan) -> None:
     epochs = train_on(make_plan()).epochs
     assert epochs
