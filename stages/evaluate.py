@@ -1,4 +1,4 @@
-"""Score the model on validation data: `python -m stages.evaluate INGESTED PREPARED TRAINED OUTPUT`."""
+"""Score the model on validation data: `python -m stages.evaluate DATA_FOLDERS... OUTPUT`."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from stages.config.schema_task import Evaluate, Objective, Task
 from stages.config.schema_training import Train
 from stages.dataset.manifest import decode_images, read_manifest
 from stages.dataset.pixel_store import open_split
-from stages.reports.evaluation_report import constant_sentence
+from stages.reports.evaluation_report import baseline_sentence, constant_sentence
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
-from stages.tasks.constant_prediction import best_constants, compare_with_constants
+from stages.tasks.constant_prediction import best_constants, compare, compare_with_constants
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import scenes_of, training_examples, truths_of
 from stages.tasks.objective import compare_with_objective
@@ -33,6 +33,7 @@ Pair = tuple[Any, Any]
 def main(
     ingested: In,
     prepared: In,
+    baselined: In,
     trained: In,
     output: Out,
     *,
@@ -43,10 +44,10 @@ def main(
 ) -> dict[str, Any]:
     """Write scores with bootstrap intervals over groups (`scores.json`) and the predictions.
 
-    `scores.json` also compares each score with that of the best constant prediction. `predictions.parquet` has one row
-    per image. `replicates.parquet` has the scores of the images themselves in its first row, then those of each
-    bootstrap resample. The folder `worst` shows the worst errors, if the task has predictions that can be drawn. The
-    test split stays sealed.
+    `scores.json` also compares each score with those of the best constant prediction and of the baseline.
+    `predictions.parquet` has one row per image. `replicates.parquet` has the scores of the images themselves in its
+    first row, then those of each bootstrap resample. The folder `worst` shows the worst errors, if the task has
+    predictions that can be drawn. The test split stays sealed.
 
     Raises:
         UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
@@ -73,11 +74,14 @@ def main(
     summary["constant"] = compare_with_constants(
         spec, truths, scenes, rows["group"].to_numpy(), replicates, constants, evaluate.confidence
     )
+    groups = len(np.unique(rows["group"]))
+    summary["baseline"] = _compare_with_baseline(spec, baselined, replicates, groups, evaluate.confidence)
     constant = summary["constant"][task.score]
     summary["objective"] = compare_with_objective(
         summary["scores"][task.score]["value"], task.score, objective.model_dump(), constant
     )
     print(f"evaluate: {constant_sentence(summary, task.score)}", flush=True)
+    print(f"evaluate: {baseline_sentence(summary, task.score)}", flush=True)
     pairs = list(zip(truths, predicted, strict=True))
     predictions = _predictions(paths, pairs, spec)
     predictions.to_parquet(output / "predictions.parquet", index=False)
@@ -93,10 +97,34 @@ def main(
         **flat,
         "constant": {name: s["value"] for name, s in summary["constant"].items() if s["value"] is not None},
         "better_than_constant": constant["better"],
+        **_baseline_metrics(summary["baseline"], task.score),
         "objective_met": summary["objective"]["met"],
         "images": len(paths),
         "errors": len(wrong),
     }
+
+
+def _compare_with_baseline(
+    spec: TaskSpec, baselined: Path, replicates: dict[str, Any], groups: int, confidence: float
+) -> dict[str, Any]:
+    """Return the scores of the baseline, and how much better the model is on the same resamples."""
+    baseline: dict[str, Any] = json.loads((baselined / "scores.json").read_text())
+    if not baseline["available"]:
+        return baseline
+    theirs = pd.read_parquet(baselined / "replicates.parquet")
+    baseline["scores"] = {
+        name: score
+        | compare(theirs[name].to_numpy(), replicates[name], TASKS[spec.task].SCORES[name], groups, confidence)
+        for name, score in baseline["scores"].items()
+    }
+    return baseline
+
+
+def _baseline_metrics(baseline: dict[str, Any], score: str) -> dict[str, Any]:
+    if not baseline["available"]:
+        return {}
+    figures = baseline["scores"][score]
+    return {"baseline": figures["value"], "better_than_baseline": figures["better"]}
 
 
 def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) -> pd.DataFrame:

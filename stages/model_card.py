@@ -104,6 +104,8 @@ def main(
         verdict=evaluation.objective_verdict(scores),
         outcome=evaluation.objective_outcome(scores["objective"]),
         constant=evaluation.constant_sentence(scores, scores["objective"]["score"]),
+        # Versions of earlier code, whose cards `release` writes, have no baseline.
+        baseline=evaluation.baseline_sentence(scores, scores["objective"]["score"]) if "baseline" in scores else "",
         **evaluation.parts_table(scores),
         most_rows=MAX_ROWS,
         figures=figures,

@@ -63,6 +63,7 @@ def main(
         target=evaluation.objective_target(scores["objective"]),
         outcome=evaluation.objective_outcome(scores["objective"]),
         constant=evaluation.constant_sentence(scores, scores["objective"]["score"]),
+        baseline=evaluation.baseline_sentence(scores, scores["objective"]["score"]),
         what=_title(metadata, read_json(trained / "params.json")),
         weights=Counter(layer["state"] for layer in read_json(trained / "weights.json")),
         benchmark=benchmark,
@@ -105,14 +106,27 @@ def _summary(scores: dict[str, Any], benchmark: dict[str, Any]) -> str:
     constant = scores["constant"][goal["score"]]
     better = {True: "better", False: "not shown to be better", None: "not compared"}[constant["better"]]
     without = "undefined" if constant["value"] is None else f"{constant['value']:.3f}"
+    baseline = _baseline_line(scores["baseline"], goal["score"], unit)
     images = quantity(scores["images"], "validation image")
     milliseconds = f"{benchmark['single_prediction_ms']:.1f} ms"
     return (
         f"score       {goal['score']} {value} [{low}, {high}]{unit} on {images}; "
         f"objective {objective} {evaluation.objective_outcome(goal)}\n"
         f"constant    {without}{unit} by {constant['prediction']}; the model is {better}\n"
+        f"baseline    {baseline}\n"
         f"prediction  {milliseconds} for one image file on the CPU, {quantity(threads, 'thread')}"
     )
+
+
+def _baseline_line(baseline: dict[str, Any], name: str, unit: str) -> str:
+    if not baseline["available"]:
+        return f"none: {baseline['reason']}"
+    figures = baseline["scores"][name]
+    value, low, high = (
+        "undefined" if figures[key] is None else f"{figures[key]:.3f}" for key in ("value", "low", "high")
+    )
+    better = {True: "better", False: "not shown to be better", None: "not compared"}[figures["better"]]
+    return f"{value} [{low}, {high}]{unit} by {baseline['model']}; the network is {better}"
 
 
 def _title(metadata: dict[str, Any], params: dict[str, Any]) -> str:

@@ -141,6 +141,8 @@ def write_model_stages(data: Path, labels: list[str], worst: list[dict[str, Any]
         "objective": {"score": names[0], "at_least": 0.95, "at_most": None, "value": value, "met": met,
                       "reached": met, "better_than_constant": True},
         "constant": dict.fromkeys(names, constant),
+        "baseline": {"available": True, "model": "ridge regression on features of <b>", "images": 60,
+                     "scores": dict.fromkeys(names, estimate(0.8) | {"difference": difference, "better": True})},
         "scores": {"balanced_accuracy": estimate(value), "accuracy": estimate(0.96), "auc": estimate(None)},
         "better": dict.fromkeys(names, "higher"), "units": dict.fromkeys(names, ""), "shares": names,
         "parts": {"kind": "class", "share": True, "rows": per_class,

@@ -79,10 +79,13 @@ def _run(command: list[str], as_json: bool) -> int:
 def _summary() -> dict[str, Any]:
     """Return the score, the objective and the report of a complete run."""
     scores = json.loads(Path("data/evaluate/scores.json").read_text(encoding="utf-8"))
-    goal = scores["objective"]
+    goal, baseline = scores["objective"], scores["baseline"]
     return {
         "score": {"name": goal["score"], **scores["scores"][goal["score"]], "images": scores["images"]},
         "objective": goal,
         "constant": scores["constant"][goal["score"]],
+        "baseline": {"model": baseline["model"], **baseline["scores"][goal["score"]]}
+        if baseline["available"]
+        else None,
         "report": os.path.abspath("data/report/index.html"),  # noqa: PTH100  # keeps symbolic links
     }

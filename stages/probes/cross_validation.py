@@ -52,6 +52,22 @@ def out_of_fold_numbers(
     return _out_of_fold(features_NF, targets_ND / spread_D, folds(groups_N)) * spread_D
 
 
+def out_of_fold_temperature(
+    features_NF: Float[Array, "N F"], target_NK: Float[Array, "N K"], groups_N: Shaped[Array, " N"]
+) -> float:
+    """Return the factor of ridge scores whose softmax has the smallest out-of-fold log loss; 1 with a single group.
+
+    Args:
+        features_NF: features of the images.
+        target_NK: 1 for the class of each image, otherwise 0.
+        groups_N: group of each image; a group is predicted by a model that was not trained on it.
+    """
+    codes_N = target_NK.argmax(axis=1)
+    if len(np.unique(groups_N)) < 2:
+        return 1.0
+    return _inverse_temperature(_out_of_fold(features_NF, target_NK, folds(groups_N, codes_N)), codes_N)
+
+
 def folds(
     groups_N: Shaped[Array, " N"], codes_N: Integer[Array, " N"] | None = None, count: int = FOLDS, seed: int = 0
 ) -> list[tuple[Integer[Array, " _"], Integer[Array, " _"]]]:

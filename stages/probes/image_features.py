@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from stages.core.shapes import Array, Float, UInt8
+from stages.core.shapes import Array, Float, Integer, UInt8
 from stages.dataset.manifest import decode_images
 from stages.images.decode import to_channels
 from stages.images.image_statistics import to_grey, to_uint8
@@ -50,12 +50,23 @@ def thumbnails_of(rows: pd.DataFrame, folder: Path) -> UInt8[Array, "N 32 32 C"]
     colour = bool((rows["channels"] == 3).any())
     small = np.empty((len(rows), SIDE, SIDE, 3 if colour else 1), np.uint8)
     for place, picture in zip(small, decode_images(rows, folder), strict=True):
-        odd = picture.image.ndim == 3 and picture.image.shape[2] not in (1, 3)
-        image = to_grey(picture.image) if odd else to_uint8(picture.image)
-        image = to_channels(image, place.shape[2])
-        whole = Image.fromarray(image if colour else image[:, :, 0])
-        place[:] = np.asarray(whole.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).reshape(place.shape)
+        place[:] = to_square(picture.image, SIDE, place.shape[2])
     return small
+
+
+def to_square(image: Integer[Array, "H W *C"], side: int, channels: int) -> UInt8[Array, "{side} {side} {channels}"]:
+    """Return an image as an 8-bit square; images with two or more than three channels become grey.
+
+    Args:
+        image: image with 8 or 16 bits.
+        side: side of the square, pixels.
+        channels: 1 or 3.
+    """
+    odd = image.ndim == 3 and image.shape[2] not in (1, 3)
+    image_HWC = to_channels(to_grey(image) if odd else to_uint8(image), channels)
+    whole = Image.fromarray(image_HWC if channels == 3 else image_HWC[:, :, 0])
+    resized: UInt8[Array, ...] = np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR))
+    return resized.reshape(side, side, channels)
 
 
 def thumbnail_features(

@@ -49,6 +49,28 @@ def constant_sentence(scores: dict[str, Any], name: str) -> str:
     return f"{before} The model {verdict}: the difference is {_three(constant['difference'], '+')}{unit}."
 
 
+def baseline_sentence(scores: dict[str, Any], name: str) -> str:
+    """Return sentences that compare a score of the model with that of the baseline, or say why there is none.
+
+    Args:
+        scores: summary of an evaluation, with the comparison `baseline`.
+        name: a score.
+    """
+    baseline, unit = scores["baseline"], f" {scores['units'][name]}".rstrip()
+    if not baseline["available"]:
+        return f"There is no baseline: {baseline['reason']}."
+    figures = baseline["scores"][name]
+    if figures["value"] is None:
+        return f"The {words(name)} of the baseline, {baseline['model']}, is undefined."
+    before = f"The baseline, {baseline['model']}, has the {words(name)} {_three(figures)}{unit}."
+    if figures["difference"]["value"] is None:
+        return before
+    if figures["difference"]["low"] is None:
+        return f"{before} Images of a single group cannot show that the network is better."
+    verdict = "is better" if figures["better"] else "is not shown to be better"
+    return f"{before} The network {verdict}: the difference is {_three(figures['difference'], '+')}{unit}."
+
+
 def _three(figures: dict[str, Any], sign: str = "") -> str:
     """Return a value and its interval with three decimals."""
     value, low, high = (

@@ -17,6 +17,7 @@ from stages.tasks.constant_places import Constant, Example, Scene, constant_imag
 from stages.tasks.constant_places import constant_points as _points
 from stages.tasks.intervals import interval, paired_difference, resample_weights
 from stages.tasks.regression import describe
+from stages.tasks.task_interface import Score
 from stages.tasks.task_spec import TaskSpec
 
 MAX_NAMED = 3  # numbers or classes that the name of a constant prediction lists
@@ -65,15 +66,29 @@ def compare_with_constants(
     groups = len(np.unique(group_N))
     result = {}
     for name, constant in constants.items():
-        model_R, constant_R, score = replicates[name], scored[constant.name][name], kind.SCORES[name]
-        delta = _difference(model_R, constant_R, confidence, groups, share=score.share)
+        constant_R = scored[constant.name][name]
         result[name] = {
             "prediction": constant.name,
             **interval(constant_R, confidence, groups, share=False),
-            "difference": delta,
-            "better": _is_better(delta, score.better),
+            **compare(constant_R, replicates[name], kind.SCORES[name], groups, confidence),
         }
     return result
+
+
+def compare(
+    other_R: Float[Array, " R"], model_R: Float[Array, " R"], score: Score, groups: int, confidence: float
+) -> dict[str, Any]:
+    """Return the `difference` of two scores on the same resamples with its interval, and whether the model is `better`.
+
+    Args:
+        other_R: score of other predictions on the original data, then on each resample.
+        model_R: the same score of the model.
+        score: the score.
+        groups: number of groups of the images.
+        confidence: coverage of the interval, 0..1.
+    """
+    delta = _difference(model_R, other_R, confidence, groups, share=score.share)
+    return {"difference": delta, "better": _is_better(delta, score.better)}
 
 
 def _difference(

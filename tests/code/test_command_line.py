@@ -193,6 +193,7 @@ SCORES = {
     "objective": {"score": "accuracy", "met": False},
     "scores": {"accuracy": {"value": 0.5}},
     "constant": {"accuracy": {"value": 0.4}},
+    "baseline": {"available": True, "model": "ridge regression", "scores": {"accuracy": {"value": 0.45}}},
     "images": 3,
 }
 WRITE_SCORES = f"""
@@ -256,6 +257,7 @@ def test_run_shows_stages_and_writes_the_result_as_json(project: Callable[..., P
     ]
     assert result["exit_code"] == 0 and result["objective"] == SCORES["objective"]
     assert result["constant"] == {"value": 0.4}
+    assert result["baseline"] == {"model": "ridge regression", "value": 0.45}
     assert "[2/2] second  unchanged" in done.stderr
     assert run_command("run", "--require-objective", cwd=folder).returncode == OBJECTIVE_MISSED
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from stages import benchmark, evaluate, export, ingest, model_card, prepare
+from stages import baseline, benchmark, evaluate, export, ingest, model_card, prepare
 from stages.config.schema import Params
 from stages.config.schema_base import Section
 from stages.dataset.manifest import read_image_files, read_manifest
@@ -124,7 +124,8 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     toy.write(source, np.random.default_rng(0))
     sections = sections_of(params, toy, name, representation)
     folder = {
-        part: workspace / part for part in ("ingested", "prepared", "trained", "evaluated", "exported", "measured")
+        part: workspace / part
+        for part in ("ingested", "prepared", "baselined", "trained", "evaluated", "exported", "measured")
     }
 
     def stage(module: Any, *paths: Path, needs: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -134,6 +135,9 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     stage(
         prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare")
     )
+    paths = [folder[part] for part in ("ingested", "prepared", "baselined")]
+    stage(baseline, *paths, needs=("task", "evaluate"))
+    assert (paths[-1] / "replicates.parquet").is_file() == (sections["task"].name in baseline.TASKS_WITH_BASELINE)
     data = load_training_data(folder["ingested"], folder["prepared"])
     plan = resolve_auto(build_plan(data, sections, Path("data/weights"))).plan
     result = fit(plan, report=lambda epoch: None)
@@ -145,7 +149,7 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     folder["trained"].mkdir()
     metadata = {**data.train_set.about, "params_hash": ""}
     save_model(folder["trained"] / "model.pt", plan.network_config, result.weights, metadata)
-    paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated")]
+    paths = [folder[part] for part in ("ingested", "prepared", "baselined", "trained", "evaluated")]
     stage(evaluate, *paths, needs=("task", "objective", "train", "evaluate"))
     paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
     stage(export, *paths, needs=("task", "evaluate", "export", "benchmark"))
