@@ -55,6 +55,7 @@ class Progress:
 
     def started(self, stage: str) -> None:
         """Report that a stage starts, with its duration and that of the remaining stages in their last runs."""
+        findings_file(stage).unlink(missing_ok=True)  # of an earlier run
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
@@ -107,6 +108,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def findings_file(stage: str) -> Path:
+    """Return the file in which a stage explains the findings with which it stops the pipeline.
+
+    Each attempt removes it first, so that it is always that of the last attempt, whatever the clock shows.
+    """
+    return Path("work", stage.rpartition(":")[2], "blocked.md")
 
 
 class StageLines(logging.Handler):
@@ -179,7 +188,6 @@ def main(result: Path, targets: list[str]) -> int:
     from flows import experiments
     from stages.config.load import load
 
-    began = time.time()
     try:
         load(Path("params.yaml"))
     except UserError as error:
@@ -189,8 +197,8 @@ def main(result: Path, targets: list[str]) -> int:
     SECONDS.parent.mkdir(parents=True, exist_ok=True)
     SECONDS.write_text(json.dumps(progress.last | progress.seconds, indent=1) + "\n")
     failed = next((stage for stage, state in progress.states.items() if state == "failed"), "")
-    blocked = Path("work", failed.rpartition(":")[2], "blocked.md")
-    blocks = bool(failed) and blocked.is_file() and blocked.stat().st_mtime >= began
+    blocked = findings_file(failed)
+    blocks = bool(failed) and blocked.is_file()
     summary: dict[str, Any] = {
         "stages": [
             {"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,7 +198,7 @@ class _Work:
     def record(self) -> None:
         """Write the opening on the branch of the release and push it, before any score is computed."""
         if not self.progress.opened_at:
-            self.progress.opened_at = datetime.now(UTC).isoformat(timespec="microseconds")
+            self.progress.opened_at = openings.time_of_opening(self.all_openings())
             self.progress.save()
         row = dict.fromkeys(openings.COLUMNS, "") | {
             "opened_at": self.progress.opened_at,

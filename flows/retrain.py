@@ -106,14 +106,13 @@ def retrain(
 
 def _run(request: Request, options: Options, stage_hours: float | None) -> State:
     folder = prepare_workspace(request, str(Path.cwd() / "data/weights"))
-    began = time.time()
     with chdir(folder):  # the paths of the state folder may be relative to the folder of the project
         trained, outcomes = run_pipeline(None, stage_hours)
         failed = {stage: outcome for stage, outcome in outcomes.items() if outcome.ending == "Failed"}
         reasons = [
-            f"{stage}: {summary(blocked(stage, began)) or outcome.words}"
+            f"{stage}: {summary(blocked(stage)) or outcome.words}"
             for stage, outcome in failed.items()
-            if blocked(stage, began) or _is_error_of_the_data(stage, outcome.words)
+            if blocked(stage) or _is_error_of_the_data(stage, outcome.words)
         ]
     if trained.is_completed():
         return _finish(request, options, folder)

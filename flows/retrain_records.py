@@ -15,7 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows import source_listing, state
+from flows import registry, source_listing, state
 from flows.git_commands import CommandFailed, git
 from flows.remote_files import is_remote
 from stages.core.errors import UserError
@@ -163,11 +163,13 @@ def split_table(mirror: Path, request: Request) -> str | None:
         request: request that is about to run.
     """
     file = f"data/splits/{request.data}.json"
-    for branch in _branches(mirror):
-        record = read(mirror, branch)
-        if record.data == request.data and record.version is not None:
+    # The number of the version is the order of the runs: a clock that was wrong once gives a branch a wrong time.
+    for version in reversed(registry.versions(mirror, registry.model_name(request.data))):
+        text = _content(mirror, version.commit, RECORD)
+        record = Record(**json.loads(text)) if text else None  # a version can also be registered by hand
+        if record is not None and record.data == request.data:
             before, now = (_content(mirror, commit, file) for commit in (record.commit, request.commit))
-            return _content(mirror, f"refs/heads/{branch}", file) if before == now else None
+            return _content(mirror, version.commit, file) if before == now else None
     return None
 
 

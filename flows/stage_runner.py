@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flows import dvc_graph, supervisor
-from flows.dvc_repro import duration
+from flows.dvc_repro import duration, findings_file
 from flows.git_commands import environment
 
 MAX_PARALLEL = 2
@@ -45,8 +45,6 @@ class Outcome:
     """Ran; Restored from the run cache; Unchanged and skipped; Failed; Stopped with the flow."""
     words: str
     """Last lines of output if the stage failed, otherwise empty."""
-    began: float
-    """Start of the check or of the last attempt, in seconds since the epoch."""
     seconds: float
     """Duration in seconds of the check or of the last attempt, without the time spent waiting for other stages."""
 
@@ -71,13 +69,13 @@ class StageRunner:
 
     def reproduce(self, stage: str, log: Callable[[str], None]) -> Outcome:
         """Bring a stage up to date, and pass its output to `log` line by line."""
-        began = time.time()
+        began = time.monotonic()  # a clock that is set during the run must not change the duration
         ending: Ending | None = "Unchanged" if dvc_graph.unchanged(stage) else None
         words = ""
         pauses = list(RETRY_SECONDS)
         while ending is None:
             with self._slots:
-                began = time.time()
+                began = time.monotonic()
                 ending, words = self._repro(stage, log)
             if ending is None:
                 log("waiting for another stage to release a path that both use")
@@ -85,7 +83,7 @@ class StageRunner:
             elif ending == "Failed" and pauses and TEMPORARY.search(words):
                 log(f"the failure may be temporary: trying again in {pauses[0]:g} s")
                 ending = "Stopped" if self._stopped.wait(pauses.pop(0)) else None
-        self.outcomes[stage] = Outcome(ending, words, began, time.time() - began)
+        self.outcomes[stage] = Outcome(ending, words, time.monotonic() - began)
         return self.outcomes[stage]
 
     def stop(self) -> None:
@@ -99,6 +97,7 @@ class StageRunner:
         """Run `dvc repro` for one stage; return the ending (None: it must be tried again) and words of `Outcome`."""
         # Without --wait-for-lock a finished stage is lost if another process holds DVC's lock for 3 s at its end.
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        findings_file(stage).unlink(missing_ok=True)  # of an earlier attempt
         with self._starting:
             if self._stopped.is_set():
                 return "Stopped", ""

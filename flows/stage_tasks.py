@@ -14,6 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import dvc_graph
+from flows.dvc_repro import findings_file
 from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
@@ -77,7 +78,7 @@ def run_stage(stage: str, runner: StageRunner) -> State:
     """Bring one stage up to date and return its outcome as a Prefect state."""
     outcome = runner.reproduce(stage, get_run_logger().info)
     if outcome.ending == "Failed":
-        if blocked(stage, outcome.began):
+        if blocked(stage):
             _publish(stage)
         return Failed(message=outcome.words)
     if outcome.ending == "Stopped":
@@ -85,10 +86,10 @@ def run_stage(stage: str, runner: StageRunner) -> State:
     return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
 
 
-def blocked(stage: str, since: float) -> str:
-    """Return the text of `work/STAGE/blocked.md` if the stage wrote it after `since`; otherwise an empty string."""
-    file = _work(stage) / "blocked.md"
-    return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
+def blocked(stage: str) -> str:
+    """Return the findings with which a stage stopped the pipeline in its last attempt; empty if there are none."""
+    file = findings_file(stage)
+    return file.read_text() if file.is_file() else ""
 
 
 def summary(markdown: str) -> str:
@@ -121,17 +122,13 @@ def _end(state: State, outcome: Outcome | None) -> str:
 def _reason(stage: str, outcome: Outcome | None) -> str:
     if outcome is None:
         return "the flow itself crashed; its log contains the traceback"
-    return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
-
-
-def _work(stage: str) -> Path:
-    return Path("work", stage.rpartition(":")[2])
+    return summary(blocked(stage)) or outcome.words or outcome.ending
 
 
 def _publish(stage: str) -> None:
-    folder = _work(stage)
-    words = (folder / "blocked.md").read_text() + embedded(folder / "blocked.png", "images of the findings")
-    name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
+    file = findings_file(stage)
+    words = file.read_text() + embedded(file.with_suffix(".png"), "images of the findings")
+    name = re.sub(r"[^a-z0-9]+", "-", file.parent.name.lower()).strip("-")
     create_markdown_artifact(
         key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
     )

@@ -75,6 +75,21 @@ def test_the_newest_assignment_counts_also_within_one_second(project: Path) -> N
     assert assigned(clone, "digits", "released") is None
 
 
+def test_the_newest_assignment_counts_although_the_clock_was_set_back(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = new_clone(project, "a")
+    old, new = (register(clone, "digits", revision, "run") for revision in (head(clone), commit(clone)))
+    for version, seconds in ((old, 2_000_000_000), (new, 2_000_000_100), (old, 1_800_000_000)):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"{seconds} +0000")
+        assert assign(clone, version, "champion", "better") is not None
+        assert assigned(clone, "digits", "champion") == version
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0000")
+    assert register(clone, "digits", commit(clone), "third run").number == "v0.0.3"
+    git("tag", "-a", "digits#champion!#4", "-m", "withdrawn", f"{old.tag}^{{}}", cwd=clone)
+    assert assigned(clone, "digits", "champion") == new, "a withdrawn stage is that of the version before"
+
+
 def test_of_two_runs_that_register_at_the_same_time_one_is_refused_and_pushes_nothing(project: Path) -> None:
     clones = [new_clone(project, name) for name in "ab"]
     refs = []

@@ -24,7 +24,14 @@ from flows.model_source import find_model
 from flows.registry import Conflict, assigned, register
 from flows.releases import release
 from stages.core.errors import UserError
-from stages.core.openings import COLUMNS, merge_openings, parse_openings, read_openings, write_openings
+from stages.core.openings import (
+    COLUMNS,
+    merge_openings,
+    parse_openings,
+    read_openings,
+    time_of_opening,
+    write_openings,
+)
 from stages.deployment.deployed_file import digest_of
 from stages.deployment.deployment import deploy
 from tests.command_line import macula
@@ -304,3 +311,10 @@ def test_old_records_are_read_and_get_the_new_column(tmp_path: Path) -> None:
     file.write_text("opened_at,commit\n")
     with pytest.raises(UserError, match="lacks columns: data, version"):
         read_openings(file)
+
+
+def test_a_second_opening_is_the_last_one_although_the_clock_was_set_back() -> None:
+    first = dict.fromkeys(COLUMNS, "") | {"opened_at": "2999-01-01T00:00:00.000000+00:00", "value": "0.8"}
+    second = first | {"opened_at": time_of_opening([first]), "value": "0.9"}
+    assert [row["value"] for row in merge_openings([[second], [first]])] == ["0.8", "0.9"]
+    assert time_of_opening([]) < time_of_opening([first])

@@ -100,6 +100,8 @@ def record_run(project: Path, request: Request, time: str, version: str | None, 
     (project / retrain_records.RECORD).write_text(record.as_json())
     git("add", ".", cwd=project)
     git("commit", "--quiet", "--message", "run", cwd=project)
+    if version:
+        git("tag", "--annotate", "--message", "run", f"photos@{version}", cwd=project)
     git("checkout", "--quiet", "main", cwd=project)
     return record
 
@@ -126,3 +128,20 @@ def test_the_split_table_of_the_last_completed_run_is_used_unless_the_project_ch
     (project / TABLE).write_text('{"splits": {}}\n')
     changed = replace(request, commit=commit(project))
     assert split_table(refreshed_mirror(str(project)), changed) is None
+
+
+def test_a_run_while_the_clock_was_wrong_does_not_stay_the_last_one(project: Path) -> None:
+    add_image(project / "photos")
+    request = request_for(str(project), "HEAD", "")
+    record_run(project, request, "2040-01-01T000000Z", "v0.0.9", "{}\n")  # years ahead
+    grown = json.dumps({"splits": {"a": "train", "b": "val"}}) + "\n"
+    record_run(project, request, "2026-01-01T000000Z", "v0.0.10", grown)
+    assert split_table(refreshed_mirror(str(project)), request) == grown
+
+
+def test_a_version_that_was_registered_by_hand_has_no_split_table(project: Path) -> None:
+    add_image(project / "photos")
+    request = request_for(str(project), "HEAD", "")
+    record_run(project, request, "2026-01-01T000000Z", "v0.0.1", "{}\n")
+    git("tag", "--annotate", "--message", "by hand", "photos@v0.0.2", cwd=project)
+    assert split_table(refreshed_mirror(str(project)), request) == "{}\n"
