@@ -186,10 +186,11 @@ def main(result: Path, targets: list[str]) -> int:
         0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage or DVC failed, or params.yaml is invalid.
     """
     from flows import experiments
+    from flows.source_listing import refuse_what_dvc_cannot_read
     from stages.config.load import load
 
     try:
-        load(Path("params.yaml"))
+        refuse_what_dvc_cannot_read(Path(load(Path("params.yaml")).ingest.source))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED

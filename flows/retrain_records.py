@@ -8,6 +8,7 @@ data are not trained on twice.
 import hashlib
 import json
 import posixpath
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -82,10 +83,22 @@ def refreshed_mirror(repository: str) -> Path:
     """
     folder = state.folder() / "repository.git"
     with state.lock("repository", str(folder), 120):
-        if not (folder / "HEAD").is_file():
-            git("init", "--quiet", "--bare", str(folder), cwd=folder.parent)
-        git("fetch", "--quiet", "--prune", "--no-tags", repository, "+refs/*:refs/*", "+HEAD:refs/HEAD", cwd=folder)
+        try:
+            _fetch(repository, folder)
+        except CommandFailed:
+            # A killed git leaves locks, and a full disk incomplete files. If the repository can be read, start afresh.
+            draft = folder.with_suffix(".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            _fetch(repository, draft)
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
     return folder
+
+
+def _fetch(repository: str, folder: Path) -> None:
+    if not (folder / "HEAD").is_file():
+        git("init", "--quiet", "--bare", str(folder), cwd=folder.parent)
+    git("fetch", "--quiet", "--prune", "--no-tags", repository, "+refs/*:refs/*", "+HEAD:refs/HEAD", cwd=folder)
 
 
 def request_for(repository: str, revision: str, source: str) -> Request:

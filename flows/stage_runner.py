@@ -14,6 +14,7 @@ from typing import Literal
 from flows import dvc_graph, supervisor
 from flows.dvc_repro import duration, findings_file
 from flows.git_commands import environment
+from flows.state import FULL_SENTENCE, full_disk_in
 
 MAX_PARALLEL = 2
 """Maximum number of stages that run at the same time."""
@@ -127,7 +128,10 @@ class StageRunner:
             return "Failed", f"error: the stage was stopped after {limit}, the time limit stage_hours; raise it"
         if any(map(BUSY.match, output)):
             return None, ""
-        return "Failed", KILLED_WORDS if any(map(KILLED.match, output)) else last_output(list(output))
+        if any(map(KILLED.match, output)):
+            return "Failed", KILLED_WORDS
+        words, full = last_output(list(output)), full_disk_in("\n".join(output))
+        return "Failed", f"error: {full}\n{words}" if full and FULL_SENTENCE not in words else words
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import dvc_graph
 from flows.dvc_repro import findings_file
+from flows.source_listing import refuse_what_dvc_cannot_read
 from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
@@ -34,9 +35,10 @@ def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[
         Completed, or Failed with the reason of each stage that failed; and the outcomes of the stages.
 
     Raises:
-        UserError: params.yaml or dvc.yaml is not valid, or another run uses the folder.
+        UserError: params.yaml or dvc.yaml is not valid, the source contains an entry that DVC cannot read, or another
+            run uses the folder.
     """
-    load_params(Path("params.yaml"))
+    refuse_what_dvc_cannot_read(Path(load_params(Path("params.yaml")).ingest.source))
     with dvc_graph.lock_workspace() as lock:
         for message in dvc_graph.restore_damaged_locks():
             get_run_logger().warning(message)

@@ -4,6 +4,7 @@
 that all workspaces share. Each has a default inside the current project.
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -12,6 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stages.core.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = (*(os.strerror(code) for code in FULL), "Out of diskspace")
+"""Texts of the system and of git for a full disk."""
+FULL_SENTENCE = "the disk is full"
+"""Text of the stages for a full disk."""
 
 
 def folder() -> Path:
@@ -29,6 +36,30 @@ def repository() -> str:
 def cache() -> Path:
     """Return the DVC cache that all workspaces share."""
     return Path(os.environ.get("MACULA_CACHE") or ".dvc/cache").absolute()
+
+
+def full_disk_in(output: str) -> str:
+    r"""Return a sentence that names the full disk if an output contains this error of the system; otherwise empty.
+
+    >>> full_disk_in("fatal: write error: No space left on device\nfatal: the remote end hung up")
+    'the disk is full (fatal: write error: No space left on device); free space and run again'
+    """
+    lines = [line.strip() for line in output.splitlines()]
+    if own := [line for line in lines if FULL_SENTENCE in line]:
+        return own[0].removeprefix("error: ")
+    found = next((line for line in lines if any(words in line for words in FULL_WORDS)), "")
+    return found and f"{FULL_SENTENCE} ({found}); free space and run again"
+
+
+@contextmanager
+def full_disk_explained() -> Iterator[None]:
+    """Raise UserError that names the disk, instead of OSError, if a file cannot be written because the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{FULL_SENTENCE} ({error}); free space and run again") from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ AUTHOR = {"user.name": "Macula", "user.email": "macula@localhost"}
 MODEL_OUTPUTS = ("data/export", "data/audit", "data/validate", "data/evaluate")
 """Outputs that describe a registered model: its file, scores and findings."""
 BLOCK = 2**20
+LOCK_SECONDS = 5.0
+"""Pause in seconds before a lock file of git is regarded as that of a killed process."""
 
 
 def clone(repository: str, revision: str, folder: Path) -> str:
@@ -60,6 +63,18 @@ def remote(clone: Path) -> str:
     with Repo(str(clone)) as repo:
         name: str = repo.config["core"].get("remote", "")
     return name
+
+
+def remove_stale_locks(clone: Path) -> None:
+    """Remove the lock files that a killed git left in a clone of this run; without this, git would refuse to work.
+
+    A git command that a killed run has started may still be running. In a clone, it ends within a second.
+    """
+    locks = list((clone / ".git").rglob("*.lock"))
+    if locks:
+        time.sleep(LOCK_SECONDS)
+    for lock in locks:
+        lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows import state, workspaces
-from flows.git_commands import dvc, git
+from flows.git_commands import CommandFailed, dvc, git
 from flows.registry import Conflict, Version, assign, assigned, model_name, publish, refresh, register, versions
 from stages.core.errors import UserError
 
@@ -122,6 +122,18 @@ def test_a_clone_does_not_change_the_checkout_and_names_an_unknown_revision(proj
     with pytest.raises(UserError, match="no branch, tag or commit 'nowhere'"):
         new = state.folder() / "new"
         workspaces.clone(str(project), "nowhere", new)
+
+
+def test_locks_that_a_killed_git_left_in_a_clone_are_removed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspaces, "LOCK_SECONDS", 0.0)
+    clone = new_clone(project, "a")
+    for lock in ("index.lock", "HEAD.lock", "refs/heads/retrain.lock"):
+        (clone / ".git" / lock).touch()
+    with pytest.raises(CommandFailed, match=r"index\.lock|HEAD\.lock"):
+        commit(clone)
+    workspaces.remove_stale_locks(clone)
+    made = commit(clone)
+    assert made == head(clone)
 
 
 def test_a_workspace_is_used_by_one_run_at_a_time(project: Path) -> None:

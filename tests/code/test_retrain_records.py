@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import retrain_records
-from flows.git_commands import git
+from flows.git_commands import CommandFailed, git
 from flows.retrain_records import Record, Request, find, refreshed_mirror, request_for, split_table
 from flows.workspaces import AUTHOR
 from stages.core.errors import UserError
@@ -145,3 +145,19 @@ def test_a_version_that_was_registered_by_hand_has_no_split_table(project: Path)
     record_run(project, request, "2026-01-01T000000Z", "v0.0.1", "{}\n")
     git("tag", "--annotate", "--message", "by hand", "photos@v0.0.2", cwd=project)
     assert split_table(refreshed_mirror(str(project)), request) == "{}\n"
+
+
+@pytest.mark.parametrize("damaged", ["refs/heads/main.lock", "HEAD", "config"])
+def test_a_mirror_that_a_killed_git_or_a_full_disk_left_damaged_is_made_again(project: Path, damaged: str) -> None:
+    mirror = refreshed_mirror(str(project))
+    (mirror / damaged).write_text("")
+    latest = commit(project, notes="another commit")
+    assert git("rev-parse", "refs/heads/main", cwd=refreshed_mirror(str(project))) == latest
+    assert not mirror.with_suffix(".new").exists()
+
+
+def test_a_mirror_is_kept_if_the_repository_cannot_be_read(project: Path) -> None:
+    mirror = refreshed_mirror(str(project))
+    with pytest.raises(CommandFailed, match="does not appear to be a git repository"):
+        refreshed_mirror(str(project / "missing"))
+    assert git("rev-parse", "refs/heads/main", cwd=mirror) == git("rev-parse", "main", cwd=project)

@@ -1,25 +1,20 @@
 """Tests of the flow `retrain` on a toy project: `make test-flows`; one of them is a part of `make test`."""
 
-import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import registry, workspaces
 from flows.git_commands import git
-from flows.retrain import retrain
 from tests import toy_project
+from tests.retrain_team import NAME, Team
 from tests.s3_server import running_store, use_store
-
-NAME = "colours"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,39 +27,6 @@ def _api() -> Iterator[None]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     return toy_project.create(folder / "project", "data/raw/colours")
-
-
-class Team:
-    """A repository, a source of images and the state folder of the flows."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, template: Path) -> None:
-        self.project, self.state, self.source = folder / "project", folder / "state", folder / "source"
-        subprocess.run(["git", "clone", "--quiet", str(template), str(self.project)], check=True)
-        for key, value in toy_project.environment(self.project, self.state).items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setenv("MACULA_REMOTE", str(folder / "remote"))
-        self.remote = folder / "remote"
-
-    def retrain(self, **options: Any) -> State:
-        with chdir(self.project):
-            ended: State = retrain(**({"source": str(self.source)} | options), return_state=True)
-        return ended
-
-    def batch(self, correct: int, number: int = 0, note: str = "") -> None:
-        toy_project.write_batch(self.source, correct, number, note)
-
-    def champion(self) -> str | None:
-        found = registry.assigned(self.project, NAME, "champion")
-        return found.number if found else None
-
-    def branches(self) -> list[str]:
-        return git("branch", "--list", "retrain/*", "--format=%(refname:short)", cwd=self.project).split()
-
-    def record(self) -> dict[str, Any]:
-        return json.loads(git("show", f"{self.branches()[-1]}:data/retrain.json", cwd=self.project))
-
-    def workspaces(self) -> list[Path]:
-        return [folder for folder in (self.state / "workspaces").glob("*") if folder.is_dir()]
 
 
 @pytest.fixture
