@@ -55,7 +55,7 @@ class Progress:
 
     def started(self, stage: str) -> None:
         """Report that a stage starts, with its duration and that of the remaining stages in their last runs."""
-        findings_file(stage).unlink(missing_ok=True)  # of an earlier run
+        remove_findings(stage)  # of an earlier run
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
@@ -116,6 +116,12 @@ def findings_file(stage: str) -> Path:
     Each attempt removes it first, so that it is always that of the last attempt, whatever the clock shows.
     """
     return Path("work", stage.rpartition(":")[2], "blocked.md")
+
+
+def remove_findings(stage: str) -> None:
+    """Remove the file of an earlier attempt of a stage, if there is one."""
+    if (file := findings_file(stage)).is_file():
+        file.unlink()
 
 
 class StageLines(logging.Handler):

@@ -72,5 +72,5 @@ def environment() -> dict[str, str]:
 def _failure(command: Sequence[str], cwd: Path, code: int, output: str) -> CommandFailed:
     lines = output.splitlines() or ["it printed nothing"]
     # Hints of git follow the line with the reason.
-    reason = full_disk_in(output) or next((line for line in lines if line.startswith(REASONS)), lines[-1])
+    reason = full_disk_in(output, cwd) or next((line for line in lines if line.startswith(REASONS)), lines[-1])
     return CommandFailed(f"`{' '.join(command)}` in {cwd} ended with status {code}: {reason}")

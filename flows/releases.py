@@ -238,7 +238,7 @@ class _Work:
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", *words]
         code, output = supervisor.output_of(command, env, self.folder)
         if code:
-            shown = "\n".join([*output.splitlines()[-SHOWN:], state.full_disk_in(output)]).strip()
+            shown = "\n".join([*output.splitlines()[-SHOWN:], state.full_disk_in(output, self.folder)]).strip()
             raise UserError(f"release: `dvc repro {' '.join(words)}` failed in {self.folder}:\n{shown}")
         self.is_locked = True
 

@@ -236,7 +236,8 @@ def compare_with_champion(
         get_run_logger().info(line)
     error = last_output(printed.splitlines())
     if code and not _is_error_of_the_user(error):  # nothing is recorded: the next run compares again
-        raise UserError(f"the models were not compared (exit code {code}): {state.full_disk_in(printed) or error}")
+        reason = state.full_disk_in(printed, folder) or error
+        raise UserError(f"the models were not compared (exit code {code}): {reason}")
     if code:
         reason = error.removeprefix("error: ")
         return decide(

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from flows import dvc_graph, supervisor
-from flows.dvc_repro import duration, findings_file
+from flows.dvc_repro import duration, remove_findings
 from flows.git_commands import environment
 from flows.state import FULL_SENTENCE, full_disk_in
 
@@ -98,7 +99,7 @@ class StageRunner:
         """Run `dvc repro` for one stage; return the ending (None: it must be tried again) and words of `Outcome`."""
         # Without --wait-for-lock a finished stage is lost if another process holds DVC's lock for 3 s at its end.
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-        findings_file(stage).unlink(missing_ok=True)  # of an earlier attempt
+        remove_findings(stage)  # of an earlier attempt
         with self._starting:
             if self._stopped.is_set():
                 return "Stopped", ""
@@ -130,7 +131,7 @@ class StageRunner:
             return None, ""
         if any(map(KILLED.match, output)):
             return "Failed", KILLED_WORDS
-        words, full = last_output(list(output)), full_disk_in("\n".join(output))
+        words, full = last_output(list(output)), full_disk_in("\n".join(output), Path.cwd())
         return "Failed", f"error: {full}\n{words}" if full and FULL_SENTENCE not in words else words
 
 

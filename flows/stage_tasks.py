@@ -17,6 +17,7 @@ from flows import dvc_graph
 from flows.dvc_repro import findings_file
 from flows.source_listing import refuse_what_dvc_cannot_read
 from flows.stage_runner import Outcome, StageRunner
+from flows.state import full_disk_explained
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
 
@@ -39,7 +40,7 @@ def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[
             run uses the folder.
     """
     refuse_what_dvc_cannot_read(Path(load_params(Path("params.yaml")).ingest.source))
-    with dvc_graph.lock_workspace() as lock:
+    with full_disk_explained(), dvc_graph.lock_workspace() as lock:
         for message in dvc_graph.restore_damaged_locks():
             get_run_logger().warning(message)
         runner = StageRunner(lock, stage_hours and stage_hours * 3600)
@@ -71,7 +72,7 @@ def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
     if not missed:
         return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
-    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
+    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s), futures[s].state)}" for s in missed if s not in not_run]
     return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
 
 
@@ -121,9 +122,9 @@ def _end(state: State, outcome: Outcome | None) -> str:
     return outcome.ending if outcome else "NotRun" if state.name == "NotReady" else str(state.name)
 
 
-def _reason(stage: str, outcome: Outcome | None) -> str:
+def _reason(stage: str, outcome: Outcome | None, state: State) -> str:
     if outcome is None:
-        return "the flow itself crashed; its log contains the traceback"
+        return f"the flow itself crashed; its log contains the traceback: {state.message}"
     return summary(blocked(stage)) or outcome.words or outcome.ending
 
 

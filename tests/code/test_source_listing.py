@@ -254,7 +254,12 @@ def test_entries_that_dvc_cannot_read_are_refused(tmp_path: Path, name: bytes, m
     (source / "b").symlink_to("a")
     refuse_what_dvc_cannot_read(source)
     refuse_what_dvc_cannot_read(source / "a/\u00e9\n.png")
-    path = os.fsencode(source / "a") + b"/" + name
-    {b"pipe": os.mkfifo, b"link": lambda link: os.symlink("nowhere", link)}.get(name, os.mkdir)(path)
+    path = source / "a" / os.fsdecode(name)
+    if name == b"pipe":
+        os.mkfifo(path)
+    elif name == b"link":
+        path.symlink_to("nowhere")
+    else:
+        path.touch()
     with pytest.raises(UserError, match=message):
         refuse_what_dvc_cannot_read(source)
