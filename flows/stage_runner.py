@@ -15,6 +15,7 @@ from typing import Literal
 from flows import dvc_graph, supervisor
 from flows.dvc_repro import duration, remove_findings
 from flows.git_commands import environment
+from flows.restored_outputs import remove_damaged
 from flows.state import FULL_SENTENCE, full_disk_in
 
 MAX_PARALLEL = 2
@@ -79,7 +80,10 @@ class StageRunner:
             with self._slots:
                 began = time.monotonic()
                 ending, words = self._repro(stage, log)
-            if ending is None:
+            if ending == "Restored" and (damaged := remove_damaged(stage)):
+                log(f"damaged in the cache, therefore the stage is run again: {', '.join(damaged[:5])}")
+                ending = None
+            elif ending is None:
                 log("waiting for another stage to release a path that both use")
                 self._stopped.wait(1)
             elif ending == "Failed" and pauses and TEMPORARY.search(words):

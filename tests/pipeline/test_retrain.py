@@ -15,6 +15,7 @@ from flows.git_commands import git
 from tests import toy_project
 from tests.retrain_team import NAME, Team
 from tests.s3_server import running_store, use_store
+from tests.service_project import record_words
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -243,3 +244,25 @@ def test_a_store_that_is_down_fails_the_run_and_the_next_one_resumes(
         store.fail = lambda method, path: 0
         resumed = team.retrain()
         assert (resumed.name, team.champion()) == ("Promoted", "v0.0.1")
+
+
+@pytest.mark.flows
+@pytest.mark.parametrize("fault", ["damaged", "damaged list", "missing"])
+def test_outputs_that_are_damaged_or_missing_in_the_cache_are_computed_again(team: Team, fault: str) -> None:
+    team.batch(3)
+    assert team.retrain().name == "Promoted"
+    objects = sorted((team.state / "cache/files/md5").glob("*/*"))
+    chosen = [file for file in objects if (file.suffix == ".dir") == (fault == "damaged list")]
+    before = {file: file.read_bytes() for file in chosen}
+    assert before
+    for file in before:
+        file.chmod(0o644)
+        if fault == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(b"[]" if fault == "damaged list" else b"damaged " + file.read_bytes())
+            file.chmod(0o444)
+    ended = team.retrain(again=True)
+    assert ended.name == "Kept" and "the same as the champion" in str(ended.message), ended.message
+    assert {file: file.read_bytes() for file in chosen} == before
+    record_words(f"objects {fault} in the cache", f"{len(before)} of {len(objects)}: computed again, equal bytes")

@@ -24,13 +24,17 @@ def outputs(services: Services) -> list[str]:
     return [(services.root / name).read_text() for name in ("data/one", "data/two")]
 
 
+def seconds_of_a_run(services: Services) -> float:
+    began = time.monotonic()
+    assert services.ended(submit(services)) == "Completed"
+    return time.monotonic() - began
+
+
 def test_a_worker_killed_at_random_moments_loses_no_run(services: Services) -> None:
     seed = int(os.environ.get("MACULA_SEED") or random.randrange(10**6))
     moments = random.Random(seed)
     print(f"MACULA_SEED={seed} repeats these moments")
-    began = time.monotonic()
-    assert services.ended(submit(services)) == "Completed"
-    duration = time.monotonic() - began
+    duration = min(seconds_of_a_run(services) for _ in range(3))
     states: Counter[str] = Counter()
     restarts, ends = [], []
     for number in range(1, KILLS + 1):
@@ -44,7 +48,7 @@ def test_a_worker_killed_at_random_moments_loses_no_run(services: Services) -> N
         assert state == "Completed", services.api(f"flow_runs/{run}")["state"]["message"]
         ends.append(time.monotonic() - began)
         assert outputs(services) == ["one", "two"]
-    assert sum(states.values()) == KILLS
+    assert sum(states.values()) == KILLS and states["Running"] > KILLS / 4
     assert eventually(lambda: services.run("status").returncode == 0, 60)
     words = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
     record_words(f"worker killed with -9 at {KILLS} random moments (seed {seed})", f"state of the run: {words}")
