@@ -32,6 +32,17 @@ def remove_damaged(stage: str) -> list[str]:
     return removed
 
 
+def remove_damaged_lists(cache: Path) -> list[Path]:
+    """Remove the lists of the files of folders whose bytes differ from their names from a cache; return them.
+
+    DVC would restore what such a list contains, and record it as the output of the stage.
+    """
+    damaged = [file for file in (cache / "files/md5").glob("*/*.dir") if md5(file) != file.parent.name + file.stem]
+    for file in damaged:
+        file.unlink(missing_ok=True)
+    return damaged
+
+
 def md5(file: Path) -> str:
     """Return the MD5 of a file in hex."""
     with file.open("rb") as stream:
@@ -39,14 +50,9 @@ def md5(file: Path) -> str:
 
 
 def _files(cache: object, digest: str, path: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the digest and path of each file of an output; first of the list of the files if it is a folder."""
+    """Yield the digest and path of each file of an output."""
     if not digest.endswith(".dir"):
         yield digest, path
         return
-    listing = Path(cache.oid_to_path(digest))  # type: ignore[attr-defined]
-    try:
-        listed = json.loads(listing.read_text(encoding="utf-8"))
-    except ValueError:
-        listed = []
+    listed = json.loads(Path(cache.oid_to_path(digest)).read_text(encoding="utf-8"))  # type: ignore[attr-defined]
     yield from ((entry["md5"], path / entry["relpath"]) for entry in listed)
-    yield digest, listing

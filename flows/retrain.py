@@ -26,6 +26,7 @@ from flows.command import arguments
 from flows.git_commands import CommandFailed, dvc, environment, git
 from flows.promotion import Decision, decide
 from flows.remote_files import is_remote
+from flows.restored_outputs import remove_damaged_lists
 from flows.retrain_records import Record, Request
 from stages.config.edit import edited
 from stages.core.errors import UserError
@@ -190,6 +191,8 @@ def prepare_workspace(request: Request, weights: str) -> Path:
         get_run_logger().info("resuming in %s", folder)
         workspaces.remove_stale_locks(folder)
     _fetch_source(request, folder)
+    if damaged := remove_damaged_lists(state.cache()):
+        get_run_logger().warning("removed from the cache, because it is damaged: %s", ", ".join(map(str, damaged)))
     complete.touch()
     return folder
 

@@ -350,8 +350,8 @@ def test_a_full_disk_at_any_step_leaves_a_model_in_place(tmp_path: Path) -> None
             assert deploy(plan_for(model, target)).succeeded, step
             assert digest_of(target) == digest_of(model) and DeployedFile(target).pending() is None
     assert failed == ["repair", "check model.onnx here", "copy"]
-    outcome = f"fails before {', '.join(failed)}: the previous model stays; the next run deploys"
-    record_words(f"disk full at {len(steps)} steps of deploy", outcome)
+    words = f"fails before {', '.join(failed)}: the previous model stays; the next run deploys"
+    record_words(f"disk full at {len(steps)} steps of deploy", words)
 
 
 def test_a_deployment_whose_record_cannot_be_written_is_rolled_back(

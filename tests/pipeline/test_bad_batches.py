@@ -89,7 +89,7 @@ def add_leak(team: Team) -> None:
 
 
 def add_hostile_files(team: Team) -> None:
-    """Add files that are no images, and images that are built to harm a reader."""
+    """Add files that are not images, and images that are built to harm a reader."""
     folder = team.source / "train/5"
     good = next(folder.glob("*.png")).read_bytes()
     size = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
