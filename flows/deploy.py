@@ -14,8 +14,9 @@ from pydantic import Field
 from flows import api
 from flows.command import arguments
 from flows.deployments import record_deployment
-from flows.flow_outcome import report, write_outcome
+from flows.flow_outcome import report, write_failure
 from flows.model_source import find_model
+from flows.state import full_disk_explained
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
 from stages.deployment import deployment
@@ -64,22 +65,23 @@ def deploy(
         return run_step.with_options(name=name)(work)
 
     try:
-        file, version = find_model(model, repository)
-        plan = deployment.Plan(
-            model=file,
-            target=Path(to),
-            golden=Path(golden) if golden else None,
-            label=version.tag if version else "",
-            server=server,
-            key=os.environ.get("MACULA_API_KEY", ""),
-            monitor_seconds=monitor_seconds,
-            max_slowdown=max_slowdown,
-        )
-        outcome = deployment.deploy(plan, step)
-        if version is not None:
-            record_deployment(repository, version, outcome)
+        with full_disk_explained():
+            file, version = find_model(model, repository)
+            plan = deployment.Plan(
+                model=file,
+                target=Path(to),
+                golden=Path(golden) if golden else None,
+                label=version.tag if version else "",
+                server=server,
+                key=os.environ.get("MACULA_API_KEY", ""),
+                monitor_seconds=monitor_seconds,
+                max_slowdown=max_slowdown,
+            )
+            outcome = deployment.deploy(plan, step)
+            if version is not None:
+                record_deployment(repository, version, outcome)
     except UserError as error:
-        write_outcome("deploy", {"outcome": "failed", "message": str(error), "model": model, "to": to})
+        write_failure("deploy", {"message": str(error), "model": model, "to": to})
         return Failed(message=f"error: {error}")
     name = version.name if version else file.stem
     event = {"deployed": "macula.deployed", "rolled-back": "macula.rolled-back"}.get(outcome.outcome, "")

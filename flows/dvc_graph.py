@@ -87,7 +87,7 @@ def _is_lock(file: Path) -> bool:
 
 
 def unchanged(stage: str) -> bool:
-    """Return whether `dvc repro` would skip the stage; False if the stage is frozen or DVC reports an error.
+    """Return whether `dvc repro` would skip the stage; False if it is frozen, or DVC or the disk reports an error.
 
     The check runs in this process, since starting dvc takes a second.
     """
@@ -100,7 +100,7 @@ def unchanged(stage: str) -> bool:
             with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
                 (collected,) = repo.stage.collect(stage)
                 return not collected.frozen and not collected.changed()
-        except DvcException:
+        except (DvcException, OSError):
             return False  # dvc repro reports the same error, or waits if a path is busy
 
 

@@ -55,6 +55,7 @@ class Progress:
 
     def started(self, stage: str) -> None:
         """Report that a stage starts, with its duration and that of the remaining stages in their last runs."""
+        remove_findings(stage)  # of an earlier run
         self._next(stage, "ran", f"running{self._expectation(stage)}")
         self.running, self.began = stage, time.monotonic()
 
@@ -107,6 +108,20 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def findings_file(stage: str) -> Path:
+    """Return the file in which a stage explains the findings with which it stops the pipeline.
+
+    Each attempt removes it first, so that it is always that of the last attempt, whatever the clock shows.
+    """
+    return Path("work", stage.rpartition(":")[2], "blocked.md")
+
+
+def remove_findings(stage: str) -> None:
+    """Remove the file of an earlier attempt of a stage, if there is one."""
+    if (file := findings_file(stage)).is_file():
+        file.unlink()
 
 
 class StageLines(logging.Handler):
@@ -177,11 +192,11 @@ def main(result: Path, targets: list[str]) -> int:
         0; 3 if a finding blocks; 130 after an interrupt; 1 if a stage or DVC failed, or params.yaml is invalid.
     """
     from flows import experiments
+    from flows.source_listing import refuse_what_dvc_cannot_read
     from stages.config.load import load
 
-    began = time.time()
     try:
-        load(Path("params.yaml"))
+        refuse_what_dvc_cannot_read(Path(load(Path("params.yaml")).ingest.source))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
@@ -189,8 +204,8 @@ def main(result: Path, targets: list[str]) -> int:
     SECONDS.parent.mkdir(parents=True, exist_ok=True)
     SECONDS.write_text(json.dumps(progress.last | progress.seconds, indent=1) + "\n")
     failed = next((stage for stage, state in progress.states.items() if state == "failed"), "")
-    blocked = Path("work", failed.rpartition(":")[2], "blocked.md")
-    blocks = bool(failed) and blocked.is_file() and blocked.stat().st_mtime >= began
+    blocked = findings_file(failed)
+    blocks = bool(failed) and blocked.is_file()
     summary: dict[str, Any] = {
         "stages": [
             {"name": n, "state": s, "seconds": progress.seconds.get(n, 0.0)} for n, s in progress.states.items()

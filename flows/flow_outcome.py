@@ -24,6 +24,21 @@ def write_outcome(flow: str, outcome: dict[str, Any]) -> Path:
     return file
 
 
+def write_failure(flow: str, about: dict[str, Any]) -> None:
+    """Write the outcome of a flow that failed; if even that fails, log a warning, so that the reason is reported.
+
+    Args:
+        flow: name of the flow.
+        about: plain values, with the key `message`.
+    """
+    from prefect import get_run_logger
+
+    try:
+        write_outcome(flow, {"outcome": "failed", **about})
+    except OSError as error:
+        get_run_logger().warning("the outcome of %s was not written: %s", flow, error)
+
+
 def report(flow: str, model: str, outcome: dict[str, Any], event: str) -> None:
     """Write the outcome of a flow, publish it as an artifact, and emit its event.
 

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flows import supervisor
+from flows.state import full_disk_in
 from stages.core.errors import UserError
+
+REASONS = ("fatal: ", "error: ", "ERROR: ")
+"""First words of the line in which git or DVC gives the reason of a failure."""
 
 
 class CommandFailed(UserError):
@@ -24,13 +29,25 @@ def git(*words: str, cwd: Path, env: Mapping[str, str] | None = None) -> str:
     Raises:
         CommandFailed: git ended with an error.
     """
-    return _run(["git", *words], cwd, {**os.environ, "GIT_TERMINAL_PROMPT": "0", **(env or {})})
+    done = subprocess.run(
+        ["git", *words],
+        cwd=cwd,
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0", **(env or {})},
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        raise _failure(["git", *words], cwd, done.returncode, done.stderr.strip() or done.stdout.strip())
+    return done.stdout.rstrip()
 
 
 def dvc(*words: str, cwd: Path) -> str:
     """Run a command of DVC with the interpreter of this process and return its output without trailing white space.
 
-    The command waits for other processes of DVC in the same workspace.
+    The command waits for other processes of DVC in the same workspace, and ends with this process, also if this process
+    is killed.
 
     Args:
         words: arguments of dvc.
@@ -39,7 +56,11 @@ def dvc(*words: str, cwd: Path) -> str:
     Raises:
         CommandFailed: DVC ended with an error.
     """
-    return _run([sys.executable, "-m", "dvc", "--wait-for-lock", *words], cwd, environment())
+    command = ["dvc", "--wait-for-lock", *words]
+    code, output = supervisor.output_of([sys.executable, "-m", *command], environment(), cwd)
+    if code:
+        raise _failure(command, cwd, code, output.strip())
+    return output.rstrip()
 
 
 def environment() -> dict[str, str]:
@@ -48,12 +69,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1"}
 
 
-def _run(command: list[str], cwd: Path, env: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=env, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["it printed nothing"]
-        shown = " ".join(command[2:] if command[0] == sys.executable else command)
-        raise CommandFailed(f"`{shown}` in {cwd} ended with status {done.returncode}: {lines[-1]}")
-    return done.stdout.rstrip()
+def _failure(command: Sequence[str], cwd: Path, code: int, output: str) -> CommandFailed:
+    lines = output.splitlines() or ["it printed nothing"]
+    # Hints of git follow the line with the reason.
+    reason = full_disk_in(output, cwd) or next((line for line in lines if line.startswith(REASONS)), lines[-1])
+    return CommandFailed(f"`{' '.join(command)}` in {cwd} ended with status {code}: {reason}")

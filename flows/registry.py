@@ -8,6 +8,7 @@ replaces a tag, so that of two runs which register or promote at the same time o
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flows.git_commands import CommandFailed, git
 from stages.core.errors import UserError
@@ -70,21 +71,24 @@ def assigned(clone: Path, name: str, stage: str) -> Version | None:
         name: name of the model.
         stage: one of `STAGES`.
     """
+    from gto.base import Assignment
     from gto.registry import GitRegistry
 
     with GitRegistry.from_url(str(clone)) as registry:
         artifact = registry.get_state().artifacts.get(name)
-        holders = [
-            (entry.ref, version)
+        events = [
+            (event, version)
             for version in (artifact.get_versions(active_only=True) if artifact else [])
-            for entry in version.get_vstages()
-            if entry.stage == stage
+            if stage in version.stages
+            for event in version.stages[stage].get_events()
         ]
-    if not holders:
-        return None
-    # Tags of one second have the same time: their counter is the order.
-    _, newest = max(holders, key=lambda holder: int(holder[0].rpartition("#")[2]))
-    return Version(name, newest.version, newest.commit_hexsha)
+    # The counter of the tags is their order. Their times are not: they can be equal, or of a clock that was set back.
+    last: dict[str, tuple[Any, Any]] = {}
+    for event, version in sorted(events, key=lambda one: int(one[0].ref.rpartition("#")[2])):
+        last.pop(version.version, None)
+        last[version.version] = event, version
+    holders = [version for event, version in last.values() if isinstance(event, Assignment)]
+    return Version(name, holders[-1].version, holders[-1].commit_hexsha) if holders else None
 
 
 def register(clone: Path, name: str, commit: str, message: str) -> Version:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from flows import api, releases
+from flows import api, releases, state
 from flows.command import arguments
-from flows.flow_outcome import report, write_outcome
+from flows.flow_outcome import report, write_failure
 from stages.core.errors import UserError
 from stages.core.interrupts import raise_from_now_on
 
@@ -49,9 +49,10 @@ def release(
         return run_step.with_options(name=name)(work)
 
     try:
-        outcome = releases.release(model, reason, repository, step)
+        with state.full_disk_explained():
+            outcome = releases.release(model, reason, repository, step)
     except UserError as error:
-        write_outcome("release", {"outcome": "failed", "message": str(error), "model": model})
+        write_failure("release", {"message": str(error), "model": model})
         return Failed(message=f"error: {error}")
     event = "macula.released" if outcome.outcome == "released" else ""
     report("release", outcome.version.partition("@")[0], outcome.as_json(), event)
@@ -70,15 +71,15 @@ def main(words: list[str]) -> int:
     raise_from_now_on()
     wait_for_api()
     try:
-        state = release(**arguments(words, release.fn), return_state=True)
+        ended = release(**arguments(words, release.fn), return_state=True)
     except KeyboardInterrupt:
         print("stopped; repeat the command to resume", file=sys.stderr)
         return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{state.name}: {state.message}")
-    return 0 if state.is_completed() else 1
+    print(f"{ended.name}: {ended.message}")
+    return 0 if ended.is_completed() else 1
 
 
 if __name__ == "__main__":

@@ -7,17 +7,15 @@ module does not import Prefect: `macula release` uses it without a flow.
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from flows import registry, state, workspaces
+from flows import registry, state, supervisor, workspaces
 from flows.deployments import assign_stage, registry_clone
 from flows.git_commands import CommandFailed, dvc, environment, git
 from flows.model_source import find_version
@@ -125,6 +123,7 @@ def _prepare(repository: str, version: Version, folder: Path) -> None:
         known = {out["path"] for stage in locked for out in stage.get("outs", [])}
         workspaces.check_out(folder, [output for output in OUTPUTS if output in known], version)
         complete.touch()
+    workspaces.remove_stale_locks(folder)
     git("fetch", "--quiet", "--prune", "origin", cwd=folder)
     registry.refresh(folder)
 
@@ -199,7 +198,7 @@ class _Work:
     def record(self) -> None:
         """Write the opening on the branch of the release and push it, before any score is computed."""
         if not self.progress.opened_at:
-            self.progress.opened_at = datetime.now(UTC).isoformat(timespec="microseconds")
+            self.progress.opened_at = openings.time_of_opening(self.all_openings())
             self.progress.save()
         row = dict.fromkeys(openings.COLUMNS, "") | {
             "opened_at": self.progress.opened_at,
@@ -237,9 +236,9 @@ class _Work:
         }
         words = ["--force", STAGE] if self.reason else ["fingerprint", STAGE]  # a second opening changes no dependency
         command = [sys.executable, "-m", "dvc", "repro", "--single-item", *words]
-        done = subprocess.run(command, cwd=self.folder, env=env, check=False, capture_output=True, text=True)
-        if done.returncode:
-            shown = "\n".join([*done.stdout.splitlines(), *done.stderr.splitlines()][-SHOWN:])
+        code, output = supervisor.output_of(command, env, self.folder)
+        if code:
+            shown = "\n".join([*output.splitlines()[-SHOWN:], state.full_disk_in(output, self.folder)]).strip()
             raise UserError(f"release: `dvc repro {' '.join(words)}` failed in {self.folder}:\n{shown}")
         self.is_locked = True
 

@@ -6,9 +6,10 @@ data. The result of a run is one atomic push: a branch `retrain/...` with dvc.lo
 the version, and the tag of the champion if it is promoted.
 """
 
+import errno
 import json
+import os
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import chdir
@@ -20,11 +21,12 @@ from typing import Annotated
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from flows import api, registry, retrain_records, source_listing, state, workspaces
+from flows import api, registry, retrain_records, source_listing, state, supervisor, workspaces
 from flows.command import arguments
 from flows.git_commands import CommandFailed, dvc, environment, git
 from flows.promotion import Decision, decide
 from flows.remote_files import is_remote
+from flows.restored_outputs import remove_damaged_lists
 from flows.retrain_records import Record, Request
 from stages.config.edit import edited
 from stages.core.errors import UserError
@@ -39,12 +41,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
+from flows.stage_runner import last_output
 from flows.stage_tasks import blocked, embedded, run_pipeline, summary
 
 MAX_CONFLICTS = 3
 """Number of times that a run decides again because another run has registered a version in the meantime."""
 DATA_STAGES = ("ingest", "validate", "audit", "gate")
 """Stages that fail because of the data, if their message is an error of the user."""
+MACHINE_ERRORS = tuple(
+    os.strerror(code)
+    for code in (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+        *(errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH),
+    )
+)
+"""Errors of the system in the message of a stage whose cause is not in the data."""
 RUN_FILES = ("params.yaml", "dvc.lock", "data/dvc.lock", "data/splits")
 """Files of a completed run that are committed with its record."""
 PUSH_PAUSES = (5, 30, 120)
@@ -88,32 +99,35 @@ def retrain(
     It is promoted only if its score on the same validation images is better by more than noise, it is not much slower,
     and no check reports a new problem. Otherwise the champion stays, and the message gives the reason.
     """
+    options = Options(min_gain, max_slowdown, push)
     try:
-        request = find_data(state.repository(), revision, source)
-        mirror = retrain_records.refreshed_mirror(request.repository)
-        record = None if again else retrain_records.find(mirror, request.key)
-        if record is not None:
-            _remove_workspace(request)
-            words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
-            return Completed(
-                name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}"
-            )
-        with state.lock(f"retrain-{request.key}", f"the workspace of this commit and these data ({request.key})"):
-            return _run(request, Options(min_gain, max_slowdown, push), stage_hours)
+        with state.full_disk_explained():
+            return _retrain(source, revision, options, stage_hours, again)
     except UserError as error:
         return Failed(message=f"error: {error}")
 
 
+def _retrain(source: str, revision: str, options: Options, stage_hours: float | None, again: bool) -> State:
+    request = find_data(state.repository(), revision, source)
+    mirror = retrain_records.refreshed_mirror(request.repository)
+    record = None if again else retrain_records.find(mirror, request.key)
+    if record is not None:
+        _remove_workspace(request)
+        words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
+        return Completed(name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}")
+    with state.lock(f"retrain-{request.key}", f"the workspace of this commit and these data ({request.key})"):
+        return _run(request, options, stage_hours)
+
+
 def _run(request: Request, options: Options, stage_hours: float | None) -> State:
     folder = prepare_workspace(request, str(Path.cwd() / "data/weights"))
-    began = time.time()
     with chdir(folder):  # the paths of the state folder may be relative to the folder of the project
         trained, outcomes = run_pipeline(None, stage_hours)
         failed = {stage: outcome for stage, outcome in outcomes.items() if outcome.ending == "Failed"}
         reasons = [
-            f"{stage}: {summary(blocked(stage, began)) or outcome.words}"
+            f"{stage}: {summary(blocked(stage)) or outcome.words}"
             for stage, outcome in failed.items()
-            if blocked(stage, began) or _is_error_of_the_data(stage, outcome.words)
+            if blocked(stage) or _is_error_of_the_data(stage, outcome.words)
         ]
     if trained.is_completed():
         return _finish(request, options, folder)
@@ -175,7 +189,10 @@ def prepare_workspace(request: Request, weights: str) -> Path:
             shutil.copytree(weights, folder / "data/weights", dirs_exist_ok=True)
     else:
         get_run_logger().info("resuming in %s", folder)
+        workspaces.remove_stale_locks(folder)
     _fetch_source(request, folder)
+    if damaged := remove_damaged_lists(state.cache()):
+        get_run_logger().warning("removed from the cache, because it is damaged: %s", ", ".join(map(str, damaged)))
     complete.touch()
     return folder
 
@@ -217,14 +234,15 @@ def compare_with_champion(
     output = folder / "work/comparison"
     shutil.rmtree(output, ignore_errors=True)
     command = ["stages.compare_models", "data/ingest", "data/export", str(current / "data/export"), str(output)]
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment(), check=False, capture_output=True, text=True
-    )
-    for line in done.stdout.splitlines():
+    code, printed = supervisor.output_of([sys.executable, "-m", *command], environment(), folder)
+    for line in printed.splitlines():
         get_run_logger().info(line)
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip()).rpartition("error: ")[2]
-        get_run_logger().warning(done.stderr)
+    error = last_output(printed.splitlines())
+    if code and not _is_error_of_the_user(error):  # nothing is recorded: the next run compares again
+        reason = state.full_disk_in(printed, folder) or error
+        raise UserError(f"the models were not compared (exit code {code}): {reason}")
+    if code:
+        reason = error.removeprefix("error: ")
         return decide(
             folder, current, None, min_gain=min_gain, max_slowdown=max_slowdown,
             incomparable=f"{champion.tag} cannot be compared: {reason}",
@@ -270,14 +288,16 @@ def record_run(
     git("add", "--", *(file for file in recorded if (folder / file).exists()), cwd=folder)
     title = f"Retrain {request.data}: {decision.result}"
     git("commit", "--quiet", "--no-verify", "--message", f"{title}\n\n{decision.reason}", cwd=folder)
-    refs, version = [f"refs/heads/{branch}"], None
+    refs: list[str] = []
+    version = None
     if name is not None:
         version = registry.register(folder, name, git("rev-parse", "HEAD", cwd=folder), f"{title}. {decision.reason}")
         refs.append(f"refs/tags/{version.tag}")
         if decision.result == "promoted":
             tag = registry.assign(folder, version, "champion", decision.reason)
             refs += [f"refs/tags/{tag}"] if tag else []
-    registry.publish(folder, refs)
+    # Git creates the refs in this order: if the machine stops in between, no branch says that the data were trained on.
+    registry.publish(folder, [*refs, f"refs/heads/{branch}"])
     return version
 
 
@@ -313,8 +333,12 @@ def _report(request: Request, folder: Path, decision: Decision, version: registr
 
 def _is_error_of_the_data(stage: str, words: str) -> bool:
     """Return whether a stage failed because of the data, and not because of the machine or a fault of the program."""
-    elsewhere = ("the disk is full", "Traceback (most recent call last)")
-    return stage in DATA_STAGES and words.startswith("error: ") and not any(one in words for one in elsewhere)
+    return stage in DATA_STAGES and _is_error_of_the_user(words)
+
+
+def _is_error_of_the_user(words: str) -> bool:
+    elsewhere = (state.FULL_SENTENCE, "Traceback (most recent call last)", *MACHINE_ERRORS)
+    return words.startswith("error: ") and not any(one in words for one in elsewhere)
 
 
 def _workspace(request: Request) -> Path:
@@ -334,7 +358,11 @@ def _keep_report(request: Request, folder: Path) -> Path | None:
         return None
     kept = state.folder() / "reports" / f"{request.data}-{request.key}"
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(report, kept)
+    try:
+        shutil.copytree(report, kept)
+    except OSError as error:  # the result is published already
+        get_run_logger().warning("the report page was not kept: %s", error)
+        return None
     return kept / "index.html"
 
 

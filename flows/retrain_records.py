@@ -8,6 +8,7 @@ data are not trained on twice.
 import hashlib
 import json
 import posixpath
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows import source_listing, state
+from flows import registry, source_listing, state
 from flows.git_commands import CommandFailed, git
 from flows.remote_files import is_remote
 from stages.core.errors import UserError
@@ -82,10 +83,22 @@ def refreshed_mirror(repository: str) -> Path:
     """
     folder = state.folder() / "repository.git"
     with state.lock("repository", str(folder), 120):
-        if not (folder / "HEAD").is_file():
-            git("init", "--quiet", "--bare", str(folder), cwd=folder.parent)
-        git("fetch", "--quiet", "--prune", "--no-tags", repository, "+refs/*:refs/*", "+HEAD:refs/HEAD", cwd=folder)
+        try:
+            _fetch(repository, folder)
+        except CommandFailed:
+            # A killed git leaves locks, and a full disk incomplete files. If the repository can be read, start afresh.
+            draft = folder.with_suffix(".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            _fetch(repository, draft)
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
     return folder
+
+
+def _fetch(repository: str, folder: Path) -> None:
+    if not (folder / "HEAD").is_file():
+        git("init", "--quiet", "--bare", str(folder), cwd=folder.parent)
+    git("fetch", "--quiet", "--prune", "--no-tags", repository, "+refs/*:refs/*", "+HEAD:refs/HEAD", cwd=folder)
 
 
 def request_for(repository: str, revision: str, source: str) -> Request:
@@ -163,11 +176,13 @@ def split_table(mirror: Path, request: Request) -> str | None:
         request: request that is about to run.
     """
     file = f"data/splits/{request.data}.json"
-    for branch in _branches(mirror):
-        record = read(mirror, branch)
-        if record.data == request.data and record.version is not None:
+    # The number of the version is the order of the runs: a clock that was wrong once gives a branch a wrong time.
+    for version in reversed(registry.versions(mirror, registry.model_name(request.data))):
+        text = _content(mirror, version.commit, RECORD)
+        record = Record(**json.loads(text)) if text else None  # a version can also be registered by hand
+        if record is not None and record.data == request.data:
             before, now = (_content(mirror, commit, file) for commit in (record.commit, request.commit))
-            return _content(mirror, f"refs/heads/{branch}", file) if before == now else None
+            return _content(mirror, version.commit, file) if before == now else None
     return None
 
 

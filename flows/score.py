@@ -74,11 +74,12 @@ def score(
     are compared together with those of the next runs, each image once.
     """
     try:
-        path, version = find_model(model)
-        tag = version.tag if version else ""
-        store = Store(source, Path(output))
-        with state.lock(f"score-{store.key}", f"{shown(store.source)} with results in {store.output}"):
-            return _run(store, path, tag, again, drift_images, files, workers)
+        with state.full_disk_explained():
+            path, version = find_model(model)
+            tag = version.tag if version else ""
+            store = Store(source, Path(output))
+            with state.lock(f"score-{store.key}", f"{shown(store.source)} with results in {store.output}"):
+                return _run(store, path, tag, again, drift_images, files, workers)
     except UserError as error:
         return Failed(message=f"error: {error}")
 

@@ -41,6 +41,28 @@ def listing(url: str) -> Listing:
     return visible
 
 
+def refuse_what_dvc_cannot_read(source: Path) -> None:
+    """Raise UserError if a folder contains an entry of which DVC cannot compute a digest.
+
+    DVC reads every entry of the folder before a stage starts. It waits forever for the writer of a named pipe, and it
+    fails without naming a solution at a link without a target and at a name that is not UTF-8.
+
+    Args:
+        source: folder of the images; nothing is done if it is not a folder.
+    """
+    folders = [source] if source.is_dir() else []
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif not entry.is_file() and not entry.is_dir():
+                    kind = "a link without a target" if entry.is_symlink() else "neither a file nor a folder"
+                    raise UserError(f"{entry.path!r} is {kind}, which DVC cannot read; remove it from the source")
+                if not entry.name.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in entry.name):
+                    raise UserError(f"the name of {entry.path!r} is not UTF-8, which DVC cannot store; rename the file")
+
+
 def digest(files: Listing) -> str:
     """Return a SHA-256 that changes if a file is added, removed, renamed or modified."""
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()

@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from flows import dvc_graph, supervisor
-from flows.dvc_repro import duration
+from flows.dvc_repro import duration, remove_findings
 from flows.git_commands import environment
+from flows.restored_outputs import remove_damaged
+from flows.state import FULL_SENTENCE, full_disk_in
 
 MAX_PARALLEL = 2
 """Maximum number of stages that run at the same time."""
@@ -45,8 +48,6 @@ class Outcome:
     """Ran; Restored from the run cache; Unchanged and skipped; Failed; Stopped with the flow."""
     words: str
     """Last lines of output if the stage failed, otherwise empty."""
-    began: float
-    """Start of the check or of the last attempt, in seconds since the epoch."""
     seconds: float
     """Duration in seconds of the check or of the last attempt, without the time spent waiting for other stages."""
 
@@ -71,21 +72,24 @@ class StageRunner:
 
     def reproduce(self, stage: str, log: Callable[[str], None]) -> Outcome:
         """Bring a stage up to date, and pass its output to `log` line by line."""
-        began = time.time()
+        began = time.monotonic()  # a clock that is set during the run must not change the duration
         ending: Ending | None = "Unchanged" if dvc_graph.unchanged(stage) else None
         words = ""
         pauses = list(RETRY_SECONDS)
         while ending is None:
             with self._slots:
-                began = time.time()
+                began = time.monotonic()
                 ending, words = self._repro(stage, log)
-            if ending is None:
+            if ending == "Restored" and (damaged := remove_damaged(stage)):
+                log(f"damaged in the cache, therefore the stage is run again: {', '.join(damaged[:5])}")
+                ending = None
+            elif ending is None:
                 log("waiting for another stage to release a path that both use")
                 self._stopped.wait(1)
             elif ending == "Failed" and pauses and TEMPORARY.search(words):
                 log(f"the failure may be temporary: trying again in {pauses[0]:g} s")
                 ending = "Stopped" if self._stopped.wait(pauses.pop(0)) else None
-        self.outcomes[stage] = Outcome(ending, words, began, time.time() - began)
+        self.outcomes[stage] = Outcome(ending, words, time.monotonic() - began)
         return self.outcomes[stage]
 
     def stop(self) -> None:
@@ -99,6 +103,7 @@ class StageRunner:
         """Run `dvc repro` for one stage; return the ending (None: it must be tried again) and words of `Outcome`."""
         # Without --wait-for-lock a finished stage is lost if another process holds DVC's lock for 3 s at its end.
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+        remove_findings(stage)  # of an earlier attempt
         with self._starting:
             if self._stopped.is_set():
                 return "Stopped", ""
@@ -128,7 +133,10 @@ class StageRunner:
             return "Failed", f"error: the stage was stopped after {limit}, the time limit stage_hours; raise it"
         if any(map(BUSY.match, output)):
             return None, ""
-        return "Failed", KILLED_WORDS if any(map(KILLED.match, output)) else last_output(list(output))
+        if any(map(KILLED.match, output)):
+            return "Failed", KILLED_WORDS
+        words, full = last_output(list(output)), full_disk_in("\n".join(output), Path.cwd())
+        return "Failed", f"error: {full}\n{words}" if full and FULL_SENTENCE not in words else words
 
 
 @contextmanager

@@ -14,7 +14,10 @@ from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
 
 from flows import dvc_graph
+from flows.dvc_repro import findings_file
+from flows.source_listing import refuse_what_dvc_cannot_read
 from flows.stage_runner import Outcome, StageRunner
+from flows.state import full_disk_explained
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
 
@@ -33,10 +36,11 @@ def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[
         Completed, or Failed with the reason of each stage that failed; and the outcomes of the stages.
 
     Raises:
-        UserError: params.yaml or dvc.yaml is not valid, or another run uses the folder.
+        UserError: params.yaml or dvc.yaml is not valid, the source contains an entry that DVC cannot read, or another
+            run uses the folder.
     """
-    load_params(Path("params.yaml"))
-    with dvc_graph.lock_workspace() as lock:
+    refuse_what_dvc_cannot_read(Path(load_params(Path("params.yaml")).ingest.source))
+    with full_disk_explained(), dvc_graph.lock_workspace() as lock:
         for message in dvc_graph.restore_damaged_locks():
             get_run_logger().warning(message)
         runner = StageRunner(lock, stage_hours and stage_hours * 3600)
@@ -68,7 +72,7 @@ def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
     if not missed:
         return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
-    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s))}" for s in missed if s not in not_run]
+    reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s), futures[s].state)}" for s in missed if s not in not_run]
     return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
 
 
@@ -77,7 +81,7 @@ def run_stage(stage: str, runner: StageRunner) -> State:
     """Bring one stage up to date and return its outcome as a Prefect state."""
     outcome = runner.reproduce(stage, get_run_logger().info)
     if outcome.ending == "Failed":
-        if blocked(stage, outcome.began):
+        if blocked(stage):
             _publish(stage)
         return Failed(message=outcome.words)
     if outcome.ending == "Stopped":
@@ -85,10 +89,10 @@ def run_stage(stage: str, runner: StageRunner) -> State:
     return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
 
 
-def blocked(stage: str, since: float) -> str:
-    """Return the text of `work/STAGE/blocked.md` if the stage wrote it after `since`; otherwise an empty string."""
-    file = _work(stage) / "blocked.md"
-    return file.read_text() if file.is_file() and file.stat().st_mtime >= since else ""
+def blocked(stage: str) -> str:
+    """Return the findings with which a stage stopped the pipeline in its last attempt; empty if there are none."""
+    file = findings_file(stage)
+    return file.read_text() if file.is_file() else ""
 
 
 def summary(markdown: str) -> str:
@@ -118,20 +122,16 @@ def _end(state: State, outcome: Outcome | None) -> str:
     return outcome.ending if outcome else "NotRun" if state.name == "NotReady" else str(state.name)
 
 
-def _reason(stage: str, outcome: Outcome | None) -> str:
+def _reason(stage: str, outcome: Outcome | None, state: State) -> str:
     if outcome is None:
-        return "the flow itself crashed; its log contains the traceback"
-    return summary(blocked(stage, outcome.began)) or outcome.words or outcome.ending
-
-
-def _work(stage: str) -> Path:
-    return Path("work", stage.rpartition(":")[2])
+        return f"the flow itself crashed; its log contains the traceback: {state.message}"
+    return summary(blocked(stage)) or outcome.words or outcome.ending
 
 
 def _publish(stage: str) -> None:
-    folder = _work(stage)
-    words = (folder / "blocked.md").read_text() + embedded(folder / "blocked.png", "images of the findings")
-    name = re.sub(r"[^a-z0-9]+", "-", _work(stage).name.lower()).strip("-")
+    file = findings_file(stage)
+    words = file.read_text() + embedded(file.with_suffix(".png"), "images of the findings")
+    name = re.sub(r"[^a-z0-9]+", "-", file.parent.name.lower()).strip("-")
     create_markdown_artifact(
         key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
     )

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -67,6 +67,24 @@ def run(command: list[str], env: dict[str, str], cwd: Path | None = None, stdout
             running.terminate()
             _wait_until_ended(running)
             raise
+
+
+def output_of(command: list[str], env: Mapping[str, str], cwd: Path | None = None) -> tuple[int, str]:
+    """Run a command under a supervisor to its end; return its exit code, and its output and errors in one text.
+
+    Args:
+        command: program and arguments.
+        env: environment variables.
+        cwd: folder to run in; None for the current one.
+    """
+    with start(command, dict(env), cwd=cwd) as running:
+        assert running.stdout is not None
+        try:
+            output = running.stdout.read()
+        except BaseException:
+            running.terminate()
+            raise
+    return running.returncode, output.decode(errors="replace")
 
 
 def _wait_until_ended(running: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,9 @@
 """Clones in which flows work, so that no flow changes a checkout; they share one DVC cache."""
 
-import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from flows import state
 from flows.git_commands import CommandFailed, dvc, git
 from flows.registry import Version
+from flows.restored_outputs import md5
 from stages.core.errors import UserError
 
 AUTHOR = {"user.name": "Macula", "user.email": "macula@localhost"}
@@ -21,6 +22,8 @@ AUTHOR = {"user.name": "Macula", "user.email": "macula@localhost"}
 MODEL_OUTPUTS = ("data/export", "data/audit", "data/validate", "data/evaluate")
 """Outputs that describe a registered model: its file, scores and findings."""
 BLOCK = 2**20
+LOCK_SECONDS = 5.0
+"""Pause in seconds before a lock file of git is regarded as that of a killed process."""
 
 
 def clone(repository: str, revision: str, folder: Path) -> str:
@@ -60,6 +63,18 @@ def remote(clone: Path) -> str:
     with Repo(str(clone)) as repo:
         name: str = repo.config["core"].get("remote", "")
     return name
+
+
+def remove_stale_locks(clone: Path) -> None:
+    """Remove the lock files that a killed git left in a clone of this run; without this, git would refuse to work.
+
+    A git command that a killed run has started may still be running. In a clone, it ends within a second.
+    """
+    locks = list((clone / ".git").rglob("*.lock"))
+    if locks:
+        time.sleep(LOCK_SECONDS)
+    for lock in locks:
+        lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -157,7 +172,7 @@ def _is_clone_of(folder: Path, commit: str) -> bool:
 def _check_out(folder: Path, outputs: Sequence[str]) -> None:
     for digest in _locked(folder, outputs).values():
         listing = _object(digest)
-        if digest.endswith(".dir") and listing.is_file() and f"{_md5(listing)}.dir" != digest:
+        if digest.endswith(".dir") and listing.is_file() and f"{md5(listing)}.dir" != digest:
             listing.unlink()  # a damaged list of files; DVC reads it without a check
     if remote(folder):
         dvc("fetch", *outputs, cwd=folder)
@@ -189,7 +204,7 @@ def _damage(folder: Path, output: str) -> str:
     for file, digest in _entries(folder, output).items():
         if not file.is_file():
             return f"{file} is missing"
-        if (found := _md5(file)) != digest:
+        if (found := md5(file)) != digest:
             return f"{file} has the MD5 {found} instead of {digest}"
     return ""
 
@@ -198,13 +213,8 @@ def _forget(folder: Path, outputs: Sequence[str]) -> None:
     """Remove damaged files of outputs from the clone and from the cache, so that they are fetched again."""
     for output in outputs:
         for file, digest in _entries(folder, output).items():
-            if file.is_file() and _md5(file) != digest:
+            if file.is_file() and md5(file) != digest:
                 file.unlink()
             cached = _object(digest)
-            if cached.is_file() and _md5(cached) != digest:
+            if cached.is_file() and md5(cached) != digest:
                 cached.unlink()
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

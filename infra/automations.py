@@ -13,20 +13,27 @@ BY_HAND = timedelta(minutes=10)
 """Time without a sign of life after which any run counts as dead; by default, runs report every three minutes."""
 DEPLOYED = timedelta(minutes=2)
 """The same time for runs of a worker, whose runs report every 30 seconds."""
+NOT_STARTED = timedelta(minutes=2)
+"""Time after which a run that a worker has taken, but whose process does not run, is given to a worker again."""
+NOT_STARTED_IN_CONTAINER = timedelta(minutes=30)
+"""The same time for containers, whose image may be downloaded first, and which may wait for a machine."""
+PENDING = "prefect.flow-run.Pending"
 MODELS = ResourceSpecification({"prefect.resource.id": "macula.model.*"})
 RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 
 
-def automations(retrain: UUID | None, notification: UUID | None) -> list[AutomationCore]:
+def automations(retrain: UUID | None, notification: UUID | None, *, containers: bool = False) -> list[AutomationCore]:
     """Return the automations.
 
     Args:
         retrain: id of the deployment that a drift event starts; None if there is none.
         notification: id of the notification block; None if there is none.
+        containers: whether a work pool runs flows in containers.
     """
     found = [
         _dead_runs("macula: deployed run without heartbeat", DEPLOYED, {"prefect.resource.role": "deployment"}),
         _dead_runs("macula: run without heartbeat", BY_HAND, {}),
+        _runs_not_started(NOT_STARTED_IN_CONTAINER if containers else NOT_STARTED),
     ]
     if retrain:
         found.append(
@@ -72,6 +79,35 @@ def _dead_runs(name: str, within: timedelta, related: dict[str, str | list[str]]
                 state=StateType.CRASHED,
                 force=False,
                 message=f"The process of the run did not report for {within.total_seconds():.0f} s.",
+            )
+        ],
+    )
+
+
+def _runs_not_started(within: timedelta) -> AutomationCore:
+    """Return an automation that schedules a run again whose worker was killed before it had started the process.
+
+    Without it, such a run stays pending, and no worker takes it.
+    """
+    return AutomationCore(
+        name="macula: run that was not started",
+        description="Give a run to a worker again that was taken by a worker, but whose process does not run.",
+        trigger=EventTrigger(
+            after={PENDING},
+            expect={"prefect.flow-run.*"},
+            match=RUNS,
+            match_related=ResourceSpecification({"prefect.resource.role": "deployment"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.SCHEDULED,
+                force=False,
+                message=f"A worker took the run, but its process did not start within {within.total_seconds():.0f} s.",
             )
         ],
     )

@@ -49,7 +49,7 @@ def main() -> int:
         _deploy(list(existing))
         for name, one in existing.items():
             _describe_parameters(name, one["entrypoint"])
-        _set_up_automations("retrain" in existing)
+        _set_up_automations("retrain" in existing, containers=set(pools.values()) != {"process"})
         print(f"{quantity(len(existing), 'deployment')}: {', '.join(existing)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -123,7 +123,7 @@ def _describe_parameters(name: str, entrypoint: str) -> None:
         client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
 
 
-def _set_up_automations(with_retrain: bool) -> None:
+def _set_up_automations(with_retrain: bool, *, containers: bool) -> None:
     from prefect.client.orchestration import get_client
     from prefect.events.schemas.automations import AutomationCore
 
@@ -131,7 +131,7 @@ def _set_up_automations(with_retrain: bool) -> None:
 
     with get_client(sync_client=True) as client:
         retrain = client.read_deployment_by_name("retrain/retrain").id if with_retrain else None
-        for wanted in automations(retrain, _notification_block()):
+        for wanted in automations(retrain, _notification_block(), containers=containers):
             found = client.read_automations_by_name(wanted.name)
             if not found:
                 client.create_automation(wanted)

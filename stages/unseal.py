@@ -2,7 +2,6 @@
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from stages.core.openings import (
     openings_of,
     read_openings,
     refuse_second_opening,
+    time_of_opening,
     write_openings,
 )
 from stages.core.plurals import quantity
@@ -74,7 +74,7 @@ def main(
     constants = best_constants(training_examples(ingested, model.spec), model.spec)
     truths = truths_of(sealed, rows["path"].tolist(), model.spec)
     opening = {
-        "opened_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "opened_at": time_of_opening(read_openings(openings)),
         "commit": commit(),
         "data": dataset["name"],
         "version": dataset["version"],

@@ -121,9 +121,18 @@ def record(fault: str, outcome: str, seconds: float) -> None:
         outcome: what happened after the measured time.
         seconds: time from the fault to the outcome.
     """
+    _append({"fault": fault, "outcome": outcome, "seconds": round(seconds, 1)})
+
+
+def record_words(fault: str, outcome: str) -> None:
+    """Append an outcome without a time to the file that `MACULA_FAULTS` names, if it is set."""
+    _append({"fault": fault, "outcome": outcome})
+
+
+def _append(row: dict[str, Any]) -> None:
     if file := os.environ.get("MACULA_FAULTS"):
         with Path(file).open("a") as stream:
-            stream.write(json.dumps({"fault": fault, "outcome": outcome, "seconds": round(seconds, 1)}) + "\n")
+            stream.write(json.dumps(row) + "\n")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ ALLOWED = (
     "chroot requires Linux and root",
     "this Python is part of the system",
     "namespaces cannot be created on this machine",
+    "file systems cannot be mounted by this user",
 )
 
 

@@ -97,10 +97,15 @@ def environment(project: Path, state: Path) -> dict[str, str]:
     }
 
 
+def command(module: str, *words: str) -> list[str]:
+    """Return the command of a flow."""
+    return [sys.executable, "-m", module, *words]
+
+
 def start(project: Path, state: Path, module: str, *words: str) -> subprocess.Popen[str]:
     """Start a flow of a toy project in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
+        command(module, *words),
         cwd=project, env=environment(project, state), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -13,16 +13,17 @@ import psutil
 
 from stages.core.errors import UserError
 
-TOLERANCE = 0.05
-"""Largest difference in seconds between two readings of the start time of one process."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""File of Linux with an id that each boot changes."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A running process, identified by its id and the time at which it started."""
+    """A running process, identified by its id and its start."""
 
     pid: int
-    started: float
+    started: str
+    """Result of `start_of`."""
     address: str = ""
     restarts: int = 0
 
@@ -35,16 +36,34 @@ class Record:
             address: where it listens.
             restarts: how often it was restarted.
         """
-        return cls(pid, psutil.Process(pid).create_time(), address, restarts)
+        return cls(pid, start_of(pid), address, restarts)
 
     def process(self) -> psutil.Process | None:
         """Return the process if it is still running; None if it has ended, or another one has its id."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.started) < TOLERANCE
+            same = start_of(self.pid) == self.started
             return found if same and found.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
+
+
+def start_of(pid: int) -> str:
+    """Return text that differs between two processes with the same id, and that stays the same if the clock is set.
+
+    On Linux, it is the id of the boot and the ticks from the boot to the start. A time of day, as psutil returns it,
+    is computed from the present clock.
+
+    Raises:
+        psutil.NoSuchProcess: the process has ended.
+    """
+    if not BOOT.exists():
+        return str(psutil.Process(pid).create_time())
+    try:
+        status = Path("/proc", str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    return f"{BOOT.read_text().strip()} {status.rpartition(')')[2].split()[19]}"
 
 
 def write(folder: Path, records: dict[str, Record]) -> None:

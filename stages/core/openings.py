@@ -7,6 +7,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stages.core.errors import UserError
@@ -69,6 +70,24 @@ def merge_openings(records: Sequence[Sequence[Row]]) -> list[Row]:
         if key not in merged or not merged[key]["value"]:
             merged[key] = row
     return sorted(merged.values(), key=lambda row: row["opened_at"])
+
+
+def time_of_opening(earlier: Iterable[Row]) -> str:
+    """Return the time of an opening that begins now, ISO 8601 in UTC.
+
+    It is later than that of each earlier opening, also if the clock was set back, because the rows are in the order of
+    their times.
+
+    Args:
+        earlier: rows of a record.
+    """
+    now, last = (
+        datetime.now(UTC).isoformat(timespec="microseconds"),
+        max((row["opened_at"] for row in earlier), default=""),
+    )
+    if now > last:
+        return now
+    return (datetime.fromisoformat(last) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
 
 
 def openings_of(rows: Iterable[Row], data: str, version: str, model: str) -> list[Row]:

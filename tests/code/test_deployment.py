@@ -24,7 +24,9 @@ from stages.deployment.deployment import Plan, deploy, repair
 from stages.deployment.golden_images import GOLDEN_FILE
 from tests.conftest import ROOT
 from tests.deployed import LARGEST, Clients, exported, plan_for, proxy
+from tests.service_project import record_words
 from tests.shipped import colour_model, plain, served
+from tests.small_disk import names_the_disk, small_disk
 
 KILLED_AT = (
     ("repair", "before"),
@@ -320,6 +322,36 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert digest_of(target) == before and not list(tmp_path.rglob("*.part"))
     assert deploy(plan_for(model, target)).outcome == "deployed"
+
+
+@pytest.mark.flows
+def test_a_full_disk_at_any_step_leaves_a_model_in_place(tmp_path: Path) -> None:
+    steps = ["repair", "check model.onnx here", "copy", "replace", "check the server"]
+    failed = []
+    with small_disk(tmp_path / "disk", 16) as disk:
+        target = colour_model(disk.folder / "model.onnx")
+        for step in steps:
+            before, model = digest_of(target), exported(tmp_path / step, step)
+
+            def run_step(name: str, work: Callable[[], Any], full: str = step) -> Any:
+                if name == full:
+                    disk.fill()
+                return work()
+
+            try:
+                outcome = deploy(plan_for(model, target), run_step)
+            except (UserError, OSError) as error:
+                assert names_the_disk(str(error)), (step, error)
+                assert digest_of(target) == before, step
+                failed.append(step)
+            else:  # a rename requires no space, and a line of the record fits into its last block
+                assert outcome.outcome == "deployed" and digest_of(target) == digest_of(model), (step, outcome)
+            disk.free()
+            assert deploy(plan_for(model, target)).succeeded, step
+            assert digest_of(target) == digest_of(model) and DeployedFile(target).pending() is None
+    assert failed == ["repair", "check model.onnx here", "copy"]
+    words = f"fails before {', '.join(failed)}: the previous model stays; the next run deploys"
+    record_words(f"disk full at {len(steps)} steps of deploy", words)
 
 
 def test_a_deployment_whose_record_cannot_be_written_is_rolled_back(

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from infra.services import keep_running, process_records
 from infra.services.keep_running import Supervisor
+from infra.services.process_records import Record
 from infra.services.service_list import Service
 from stages.core.errors import UserError
 
@@ -112,3 +114,14 @@ def test_one_supervisor_at_a_time_uses_a_folder(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="already running"), process_records.lock(tmp_path):
             pass
     assert not process_records.is_locked(tmp_path)
+
+
+def test_a_process_is_recognized_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as running:
+        record = Record.of(running.pid)
+        boot = psutil.boot_time()
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 3600)  # Linux computes it from the clock
+        found = record.process()
+        running.kill()
+    assert found is not None and found.pid == running.pid
+    assert record.process() is None

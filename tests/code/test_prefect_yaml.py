@@ -92,13 +92,17 @@ def test_containers_read_secrets_by_reference() -> None:
 
 
 def test_automations_are_created_for_the_blocks_and_deployments_that_exist() -> None:
-    assert len(automations(None, None)) == 2
+    assert len(automations(None, None)) == 3
     every = automations(uuid4(), uuid4())
     names = [one.name for one in every]
-    assert len(names) == len(set(names)) == 5 and all(name.startswith("macula: ") for name in names)
+    assert len(names) == len(set(names)) == 6 and all(name.startswith("macula: ") for name in names)
     dead = every[0].model_dump(mode="json")
     assert dead["trigger"]["after"] == ["prefect.flow-run.heartbeat"] and dead["trigger"]["within"] == 120.0
     assert dead["actions"][0]["state"] == "CRASHED"
+    for containers, seconds in ((False, 120.0), (True, 1800.0)):
+        lost = automations(None, None, containers=containers)[2].model_dump(mode="json")
+        assert lost["trigger"]["after"] == ["prefect.flow-run.Pending"] and lost["trigger"]["within"] == seconds
+        assert lost["actions"][0]["state"] == "SCHEDULED"
 
 
 def test_containers_are_published_on_this_machine_only() -> None:

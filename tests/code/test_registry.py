@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows import state, workspaces
-from flows.git_commands import dvc, git
+from flows.git_commands import CommandFailed, dvc, git
 from flows.registry import Conflict, Version, assign, assigned, model_name, publish, refresh, register, versions
 from stages.core.errors import UserError
 
@@ -75,6 +75,21 @@ def test_the_newest_assignment_counts_also_within_one_second(project: Path) -> N
     assert assigned(clone, "digits", "released") is None
 
 
+def test_the_newest_assignment_counts_although_the_clock_was_set_back(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = new_clone(project, "a")
+    old, new = (register(clone, "digits", revision, "run") for revision in (head(clone), commit(clone)))
+    for version, seconds in ((old, 2_000_000_000), (new, 2_000_000_100), (old, 1_800_000_000)):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"{seconds} +0000")
+        assert assign(clone, version, "champion", "better") is not None
+        assert assigned(clone, "digits", "champion") == version
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0000")
+    assert register(clone, "digits", commit(clone), "third run").number == "v0.0.3"
+    git("tag", "-a", "digits#champion!#4", "-m", "withdrawn", f"{old.tag}^{{}}", cwd=clone)
+    assert assigned(clone, "digits", "champion") == new, "a withdrawn stage is that of the version before"
+
+
 def test_of_two_runs_that_register_at_the_same_time_one_is_refused_and_pushes_nothing(project: Path) -> None:
     clones = [new_clone(project, name) for name in "ab"]
     refs = []
@@ -107,6 +122,18 @@ def test_a_clone_does_not_change_the_checkout_and_names_an_unknown_revision(proj
     with pytest.raises(UserError, match="no branch, tag or commit 'nowhere'"):
         new = state.folder() / "new"
         workspaces.clone(str(project), "nowhere", new)
+
+
+def test_locks_that_a_killed_git_left_in_a_clone_are_removed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspaces, "LOCK_SECONDS", 0.0)
+    clone = new_clone(project, "a")
+    for lock in ("index.lock", "HEAD.lock", "refs/heads/retrain.lock"):
+        (clone / ".git" / lock).touch()
+    with pytest.raises(CommandFailed, match=r"index\.lock|HEAD\.lock"):
+        commit(clone)
+    workspaces.remove_stale_locks(clone)
+    made = commit(clone)
+    assert made == head(clone)
 
 
 def test_a_workspace_is_used_by_one_run_at_a_time(project: Path) -> None:

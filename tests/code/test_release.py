@@ -17,20 +17,29 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from flows import releases, state, workspaces
+from flows import releases, state, supervisor, workspaces
 from flows.deployments import record_deployment
 from flows.git_commands import dvc, git
 from flows.model_source import find_model
 from flows.registry import Conflict, assigned, register
 from flows.releases import release
 from stages.core.errors import UserError
-from stages.core.openings import COLUMNS, merge_openings, parse_openings, read_openings, write_openings
+from stages.core.openings import (
+    COLUMNS,
+    merge_openings,
+    parse_openings,
+    read_openings,
+    time_of_opening,
+    write_openings,
+)
 from stages.deployment.deployed_file import digest_of
 from stages.deployment.deployment import deploy
 from tests.command_line import macula
 from tests.conftest import ROOT, png, write_params
 from tests.deployed import plan_for
+from tests.service_project import record_words
 from tests.shipped import COLOURS, colour_model, plain, served
+from tests.small_disk import names_the_disk, small_disk
 
 TAG = "colours@v0.0.1"
 BRANCH = "release/colours-v0.0.1"
@@ -180,18 +189,47 @@ def test_a_killed_release_is_resumed_without_a_second_opening(project: Path, ste
     assert assigned(project, "colours", "released") is not None
 
 
-def test_an_opening_without_a_score_is_explained_and_counts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = subprocess.run
+@pytest.mark.flows
+def test_a_full_disk_at_any_step_of_a_release_opens_the_test_set_once(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ["prepare clone", "record opening", "unseal", "write card", "push data", "publish"]
+    failed = []
+    with small_disk(tmp_path / "disk", 64) as disk:
+        monkeypatch.setenv("MACULA_STATE", str(disk.folder / "state"))
+        for step in steps:
 
-    def killed(command: list[str], **options: Any) -> Any:
+            def run_step(name: str, work: Callable[[], Any], full: str = step) -> Any:
+                if name == full:
+                    disk.fill()
+                return work()
+
+            try:
+                release("champion", run_step=run_step)
+            except (UserError, OSError) as error:
+                assert disk.is_full() and names_the_disk(str(error)), (step, error)
+                failed.append(step)
+            disk.free()
+            assert len(openings(project)) == 1 if step not in steps[:2] else True
+        assert release("champion").outcome in ("released", "unchanged")
+    (row,) = openings(project)
+    assert row["value"] == "1.0" and failed == steps
+    assert assigned(project, "colours", "released") is not None
+    record_words(f"disk full at {len(steps)} steps of release", "each fails and names the disk; one opening; released")
+
+
+def test_an_opening_without_a_score_is_explained_and_counts(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = supervisor.output_of
+
+    def killed(command: list[str], *words: Any) -> Any:
         if command[-1:] == [releases.STAGE]:
             raise Killed
-        return real(command, **options)
+        return real(command, *words)
 
-    monkeypatch.setattr(subprocess, "run", killed)
+    monkeypatch.setattr(supervisor, "output_of", killed)
     with pytest.raises(Killed):
         release("champion")
-    monkeypatch.setattr(subprocess, "run", real)
+    monkeypatch.setattr(supervisor, "output_of", real)
     (row,) = openings(project)
     assert row["value"] == ""
     with pytest.raises(UserError, match=rf"at {row['opened_at'][:19]}.* recorded and interrupted .*--reason"):
@@ -304,3 +342,10 @@ def test_old_records_are_read_and_get_the_new_column(tmp_path: Path) -> None:
     file.write_text("opened_at,commit\n")
     with pytest.raises(UserError, match="lacks columns: data, version"):
         read_openings(file)
+
+
+def test_a_second_opening_is_the_last_one_although_the_clock_was_set_back() -> None:
+    first = dict.fromkeys(COLUMNS, "") | {"opened_at": "2999-01-01T00:00:00.000000+00:00", "value": "0.8"}
+    second = first | {"opened_at": time_of_opening([first]), "value": "0.9"}
+    assert [row["value"] for row in merge_openings([[second], [first]])] == ["0.8", "0.9"]
+    assert time_of_opening([]) < time_of_opening([first])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import retrain_records
-from flows.git_commands import git
+from flows.git_commands import CommandFailed, git
 from flows.retrain_records import Record, Request, find, refreshed_mirror, request_for, split_table
 from flows.workspaces import AUTHOR
 from stages.core.errors import UserError
@@ -100,6 +100,8 @@ def record_run(project: Path, request: Request, time: str, version: str | None, 
     (project / retrain_records.RECORD).write_text(record.as_json())
     git("add", ".", cwd=project)
     git("commit", "--quiet", "--message", "run", cwd=project)
+    if version:
+        git("tag", "--annotate", "--message", "run", f"photos@{version}", cwd=project)
     git("checkout", "--quiet", "main", cwd=project)
     return record
 
@@ -126,3 +128,36 @@ def test_the_split_table_of_the_last_completed_run_is_used_unless_the_project_ch
     (project / TABLE).write_text('{"splits": {}}\n')
     changed = replace(request, commit=commit(project))
     assert split_table(refreshed_mirror(str(project)), changed) is None
+
+
+def test_a_run_while_the_clock_was_wrong_does_not_stay_the_last_one(project: Path) -> None:
+    add_image(project / "photos")
+    request = request_for(str(project), "HEAD", "")
+    record_run(project, request, "2040-01-01T000000Z", "v0.0.9", "{}\n")  # years ahead
+    grown = json.dumps({"splits": {"a": "train", "b": "val"}}) + "\n"
+    record_run(project, request, "2026-01-01T000000Z", "v0.0.10", grown)
+    assert split_table(refreshed_mirror(str(project)), request) == grown
+
+
+def test_a_version_that_was_registered_by_hand_has_no_split_table(project: Path) -> None:
+    add_image(project / "photos")
+    request = request_for(str(project), "HEAD", "")
+    record_run(project, request, "2026-01-01T000000Z", "v0.0.1", "{}\n")
+    git("tag", "--annotate", "--message", "by hand", "photos@v0.0.2", cwd=project)
+    assert split_table(refreshed_mirror(str(project)), request) == "{}\n"
+
+
+@pytest.mark.parametrize("damaged", ["refs/heads/main.lock", "HEAD", "config"])
+def test_a_mirror_that_a_killed_git_or_a_full_disk_left_damaged_is_made_again(project: Path, damaged: str) -> None:
+    mirror = refreshed_mirror(str(project))
+    (mirror / damaged).write_text("")
+    latest = commit(project, notes="another commit")
+    assert git("rev-parse", "refs/heads/main", cwd=refreshed_mirror(str(project))) == latest
+    assert not mirror.with_suffix(".new").exists()
+
+
+def test_a_mirror_is_kept_if_the_repository_cannot_be_read(project: Path) -> None:
+    mirror = refreshed_mirror(str(project))
+    with pytest.raises(CommandFailed, match="does not appear to be a git repository"):
+        refreshed_mirror(str(project / "missing"))
+    assert git("rev-parse", "refs/heads/main", cwd=mirror) == git("rev-parse", "main", cwd=project)

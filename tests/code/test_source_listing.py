@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows import remote_files, source_listing
-from flows.source_listing import digest, is_single_file, listing, mirror
+from flows.source_listing import digest, is_single_file, listing, mirror, refuse_what_dvc_cannot_read
 from stages.core.errors import UserError
 from tests.s3_server import Store, running_store, use_store
 
@@ -241,3 +241,25 @@ def test_a_password_in_a_url_is_not_shown() -> None:
     with pytest.raises(UserError) as error:
         listing("unknown://me:secret@host/photos")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(b"pipe", "neither a file nor a folder"), (b"link", "link without a target"), (b"\xff.png", "not UTF-8")],
+)
+def test_entries_that_dvc_cannot_read_are_refused(tmp_path: Path, name: bytes, message: str) -> None:
+    source = tmp_path / "photos"
+    (source / "a").mkdir(parents=True)
+    (source / "a/\u00e9\n.png").write_bytes(b"1")
+    (source / "b").symlink_to("a")
+    refuse_what_dvc_cannot_read(source)
+    refuse_what_dvc_cannot_read(source / "a/\u00e9\n.png")
+    path = source / "a" / os.fsdecode(name)
+    if name == b"pipe":
+        os.mkfifo(path)
+    elif name == b"link":
+        path.symlink_to("nowhere")
+    else:
+        path.touch()
+    with pytest.raises(UserError, match=message):
+        refuse_what_dvc_cannot_read(source)

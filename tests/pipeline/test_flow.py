@@ -313,6 +313,15 @@ def test_findings_of_an_earlier_run_are_not_reported_again(toy: Path) -> None:
     assert "ValueError: broken" in message and "Old findings" not in message
 
 
+def test_findings_are_reported_although_the_clock_was_set_back_in_the_stage(toy: Path) -> None:
+    (toy / "fail-dark").touch()
+    stage = toy / "stage.py"
+    aged = 'import os\n    os.utime(work / "blocked.md", (0, 0))'
+    stage.write_text(stage.read_text().replace('    sys.exit("error', f'    {aged}\n    sys.exit("error'))
+    message = run(toy, "dark").message or ""
+    assert "- 7 pictures are black" in message
+
+
 def test_invalid_params_are_reported_before_any_stage_runs(toy: Path) -> None:
     params = toy / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 12", "epochz: 12"))

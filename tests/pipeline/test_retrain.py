@@ -1,25 +1,21 @@
 """Tests of the flow `retrain` on a toy project: `make test-flows`; one of them is a part of `make test`."""
 
-import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import registry, workspaces
 from flows.git_commands import git
-from flows.retrain import retrain
 from tests import toy_project
+from tests.retrain_team import NAME, Team
 from tests.s3_server import running_store, use_store
-
-NAME = "colours"
+from tests.service_project import record_words
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,39 +28,6 @@ def _api() -> Iterator[None]:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     return toy_project.create(folder / "project", "data/raw/colours")
-
-
-class Team:
-    """A repository, a source of images and the state folder of the flows."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, template: Path) -> None:
-        self.project, self.state, self.source = folder / "project", folder / "state", folder / "source"
-        subprocess.run(["git", "clone", "--quiet", str(template), str(self.project)], check=True)
-        for key, value in toy_project.environment(self.project, self.state).items():
-            monkeypatch.setenv(key, value)
-        monkeypatch.setenv("MACULA_REMOTE", str(folder / "remote"))
-        self.remote = folder / "remote"
-
-    def retrain(self, **options: Any) -> State:
-        with chdir(self.project):
-            ended: State = retrain(**({"source": str(self.source)} | options), return_state=True)
-        return ended
-
-    def batch(self, correct: int, number: int = 0, note: str = "") -> None:
-        toy_project.write_batch(self.source, correct, number, note)
-
-    def champion(self) -> str | None:
-        found = registry.assigned(self.project, NAME, "champion")
-        return found.number if found else None
-
-    def branches(self) -> list[str]:
-        return git("branch", "--list", "retrain/*", "--format=%(refname:short)", cwd=self.project).split()
-
-    def record(self) -> dict[str, Any]:
-        return json.loads(git("show", f"{self.branches()[-1]}:data/retrain.json", cwd=self.project))
-
-    def workspaces(self) -> list[Path]:
-        return [folder for folder in (self.state / "workspaces").glob("*") if folder.is_dir()]
 
 
 @pytest.fixture
@@ -281,3 +244,25 @@ def test_a_store_that_is_down_fails_the_run_and_the_next_one_resumes(
         store.fail = lambda method, path: 0
         resumed = team.retrain()
         assert (resumed.name, team.champion()) == ("Promoted", "v0.0.1")
+
+
+@pytest.mark.flows
+@pytest.mark.parametrize("fault", ["damaged", "damaged list", "missing"])
+def test_outputs_that_are_damaged_or_missing_in_the_cache_are_computed_again(team: Team, fault: str) -> None:
+    team.batch(3)
+    assert team.retrain().name == "Promoted"
+    objects = sorted((team.state / "cache/files/md5").glob("*/*"))
+    chosen = [file for file in objects if (file.suffix == ".dir") == (fault == "damaged list")]
+    before = {file: file.read_bytes() for file in chosen}
+    assert before
+    for file in before:
+        file.chmod(0o644)
+        if fault == "missing":
+            file.unlink()
+        else:
+            file.write_bytes(b"[]" if fault == "damaged list" else b"damaged " + file.read_bytes())
+            file.chmod(0o444)
+    ended = team.retrain(again=True)
+    assert ended.name == "Kept" and "the same as the champion" in str(ended.message), ended.message
+    assert {file: file.read_bytes() for file in chosen} == before
+    record_words(f"objects {fault} in the cache", f"{len(before)} of {len(objects)}: computed again, equal bytes")

@@ -26,7 +26,9 @@ from stages.core.errors import UserError
 from tests.conftest import ROOT
 from tests.drift_models import with_reference, write_images
 from tests.s3_server import Store, running_store, use_store
+from tests.service_project import record_words
 from tests.shipped import colour_model
+from tests.small_disk import names_the_disk, small_disk
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -297,3 +299,33 @@ def test_a_stage_and_a_version_of_the_registry_name_a_model(
         model_source.find_model("deployed")
     with pytest.raises(UserError, match=r"'my-photos@v0.0.9' is neither a file"):
         model_source.find_model("my-photos@v0.0.9")
+
+
+@pytest.mark.flows
+def test_a_full_disk_at_any_step_loses_and_repeats_nothing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = ("list_source", "predict", "compare", "publish")
+    with small_disk(tmp_path / "disk", 64) as disk:
+        monkeypatch.setenv("MACULA_STATE", str(disk.folder / "state"))
+        site.output = disk.folder / "results"
+        for number, step in enumerate(steps, 1):
+            write_images(site.source, number, 20, 100)
+            original = getattr(score_flow, step)
+
+            def full(*words: Any, original: Callable[..., Any] = original) -> Any:
+                disk.fill()
+                return original(*words)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(score_flow, step, full)
+                failed = site.score(drift_images=20)
+            assert disk.is_full() and failed.is_failed() and names_the_disk(failed.message), (step, failed.message)
+            disk.free()
+            assert site.score(drift_images=20).is_completed(), step
+        names = [name for batch in site.names() for name in batch]
+        compared = [json.loads(file.read_text()) for file in site.output.glob("*/drift.json")]
+    assert len(names) == len(set(names)) == 20 * len(steps)
+    assert [one["images"] for one in compared] == [20] * len(steps)
+    outcome = "each run fails and names the disk; no row is lost or repeated"
+    record_words(f"disk full at {len(steps)} steps of score", outcome)

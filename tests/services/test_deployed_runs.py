@@ -153,7 +153,7 @@ def test_setting_up_again_changes_nothing(services: Services) -> None:
     before = automations(services), services.deployment("pipeline"), services.api("work_pools/macula")
     printed = set_up(services)
     assert "2 deployments: pipeline, retrain" in printed
-    assert len(before[0]) == 3
+    assert len(before[0]) == 4
     assert (automations(services), services.deployment("pipeline")) == before[:2]
     assert services.api("work_pools/macula")["base_job_template"] == before[2]["base_job_template"]
 
