@@ -39,6 +39,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
+from flows import leases
 from flows.stage_tasks import blocked, embedded, run_pipeline, summary
 
 MAX_CONFLICTS = 3
@@ -90,18 +91,30 @@ def retrain(
     """
     try:
         request = find_data(state.repository(), revision, source)
-        mirror = retrain_records.refreshed_mirror(request.repository)
-        record = None if again else retrain_records.find(mirror, request.key)
-        if record is not None:
-            _remove_workspace(request)
-            words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
-            return Completed(
-                name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}"
-            )
-        with state.lock(f"retrain-{request.key}", f"the workspace of this commit and these data ({request.key})"):
-            return _run(request, Options(min_gain, max_slowdown, push), stage_hours)
+        if known := None if again else _unchanged(request):
+            return known
+        lease, use = f"retrain-{request.key}", f"this commit and these data ({request.key})"
+        with leases.hold(lease, use):
+            # The run that held the lease may have ended with a record.
+            ended = None if again else _unchanged(request)
+            if ended is None:
+                with state.lock(lease, f"the workspace of {use}"):
+                    ended = _run(request, Options(min_gain, max_slowdown, push), stage_hours)
+        if ended.name != "Failed":  # there is a record, which later runs find
+            leases.remove(lease)
     except UserError as error:
         return Failed(message=f"error: {error}")
+    return ended
+
+
+def _unchanged(request: Request) -> State | None:
+    """Return the state of a run whose commit and data were trained on before; None if they were not."""
+    record = retrain_records.find(retrain_records.refreshed_mirror(request.repository), request.key)
+    if record is None:
+        return None
+    _remove_workspace(request)
+    words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
+    return Completed(name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}")
 
 
 def _run(request: Request, options: Options, stage_hours: float | None) -> State:
