@@ -69,6 +69,7 @@ class Options:
     min_gain: float
     max_slowdown: float
     push: bool
+    again: bool
 
 
 @flow(name="retrain", persist_result=False)
@@ -99,22 +100,30 @@ def retrain(
     It is promoted only if its score on the same validation images is better by more than noise, it is not much slower,
     and no check reports a new problem. Otherwise the champion stays, and the message gives the reason.
     """
-    options = Options(min_gain, max_slowdown, push)
+    options = Options(min_gain, max_slowdown, push, again)
     try:
         with state.full_disk_explained():
-            return _retrain(source, revision, options, stage_hours, again)
+            return _retrain(source, revision, options, stage_hours)
     except UserError as error:
         return Failed(message=f"error: {error}")
 
 
-def _retrain(source: str, revision: str, options: Options, stage_hours: float | None, again: bool) -> State:
+def _unchanged(request: Request, options: Options) -> State | None:
+    """Return the state of a run whose commit and data were trained on before; None if the run has to train."""
+    if options.again:
+        return None
+    record = retrain_records.find(retrain_records.refreshed_mirror(request.repository), request.key)
+    if record is None:
+        return None
+    _remove_workspace(request)
+    words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
+    return Completed(name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}")
+
+
+def _retrain(source: str, revision: str, options: Options, stage_hours: float | None) -> State:
     request = find_data(state.repository(), revision, source)
-    mirror = retrain_records.refreshed_mirror(request.repository)
-    record = None if again else retrain_records.find(mirror, request.key)
-    if record is not None:
-        _remove_workspace(request)
-        words = f"commit {request.commit[:10]} was trained on these data on {record.ended[:10]}: "
-        return Completed(name="Unchanged", message=f"{words}{record.decision['result']}, {record.decision['reason']}")
+    if known := _unchanged(request, options):
+        return known
     with state.lock(f"retrain-{request.key}", f"the workspace of this commit and these data ({request.key})"):
         return _run(request, options, stage_hours)
 
@@ -139,10 +148,15 @@ def _run(request: Request, options: Options, stage_hours: float | None) -> State
 
 
 def _finish(request: Request, options: Options, folder: Path) -> State:
-    """Compare, decide and record; decide again if another run has registered a version in the meantime."""
+    """Compare, decide and record; decide again if another run has registered a version in the meantime.
+
+    If that run, on another machine, had the same commit and data, its record counts.
+    """
     if options.push:
         push_data(folder)
     for attempt in range(MAX_CONFLICTS):
+        if known := _unchanged(request, options):
+            return known
         registry.refresh(folder)
         name = registry.model_name(request.data)
         champion = registry.assigned(folder, name, "champion")

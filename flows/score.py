@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,18 @@ SHOWN_STATISTICS = 5
 """Number of statistics in the payload of the event."""
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Options of a run for `macula predict`."""
+
+    files: bool
+    """Whether predicted masks or images are written."""
+    workers: int
+    """Number of processes; 0 for one per core, or with `dask` for one per thread of the cluster."""
+    dask: str
+    """Address of a Dask scheduler; empty for this machine."""
+
+
 @flow(name="score", persist_result=False)
 def score(
     source: Annotated[
@@ -67,6 +80,9 @@ def score(
         bool, Field(description="Write predicted masks or images; required if the model predicts images.")
     ] = False,
     workers: Annotated[int, Field(ge=0, description="Prediction processes; 0: one per core.")] = 0,
+    dask: Annotated[
+        str, Field(description="Address of a Dask scheduler, whose workers predict; empty for this machine.")
+    ] = "",
 ) -> State:
     """Predict the new images of a source, and compare them and their predictions with the training images.
 
@@ -79,12 +95,12 @@ def score(
             tag = version.tag if version else ""
             store = Store(source, Path(output))
             with state.lock(f"score-{store.key}", f"{shown(store.source)} with results in {store.output}"):
-                return _run(store, path, tag, again, drift_images, files, workers)
+                return _run(store, path, tag, again, drift_images, Prediction(files, workers, dask))
     except UserError as error:
         return Failed(message=f"error: {error}")
 
 
-def _run(store: Store, model: Path, tag: str, again: bool, drift_images: int, files: bool, workers: int) -> State:
+def _run(store: Store, model: Path, tag: str, again: bool, drift_images: int, how: Prediction) -> State:
     digest = digest_of(model)
     listed = list_source(store.source)
     scored: list[Waiting] = []
@@ -92,10 +108,10 @@ def _run(store: Store, model: Path, tag: str, again: bool, drift_images: int, fi
     repeated = again and not (batch and batch.again)
     if batch is not None:
         get_run_logger().info("resuming %s with %s", batch.name, quantity(len(batch.files), "file"))
-        scored.append(predict(store, batch, model, files, workers))
+        scored.append(predict(store, batch, model, how))
     new = new_files(store.source, listed, {} if repeated else store.scored())
     if new:
-        scored.append(predict(store, store.start(new, digest, again), model, files, workers))
+        scored.append(predict(store, store.start(new, digest, again), model, how))
     waiting = store.waiting()
     words = f"{quantity(sum(one.images for one in scored), 'image')} predicted" if scored else "no new images"
     count = sum(one.images for one in waiting)
@@ -120,15 +136,14 @@ def list_source(source: str) -> source_listing.Listing:
 
 
 @task(name="predict", task_run_name="predict {batch.name}", cache_policy=NO_CACHE, persist_result=False)
-def predict(store: Store, batch: Batch, model: Path, files: bool, workers: int) -> Waiting:
+def predict(store: Store, batch: Batch, model: Path, how: Prediction) -> Waiting:
     """Predict the images of a batch and record them as scored; an interrupted batch is resumed.
 
     Args:
         store: state and results of the source.
         batch: images to predict.
         model: ONNX file.
-        files: whether predicted masks or images are written.
-        workers: number of processes; 0 for one per core.
+        how: options of `predict`.
 
     Raises:
         UserError: the images cannot be fetched, or `predict` stopped.
@@ -138,8 +153,9 @@ def predict(store: Store, batch: Batch, model: Path, files: bool, workers: int) 
         rows = store.work / ROWS
         _wait_for_writer(rows.with_name(f"{ROWS}.part"))
         options = ["--statistics", "--format", "jsonl", "--output", str(rows)]
-        options += ["--files", str(store.work / "files")] if files else []
-        options += ["--workers", str(workers)] if workers else []
+        options += ["--files", str(store.work / "files")] if how.files else []
+        options += ["--workers", str(how.workers)] if how.workers else []
+        options += ["--dask", how.dask] if how.dask else []
         lines = _macula(["predict", *options, "--", str(model), images], folder)
         if not rows.is_file():
             raise UserError(f"the images were not predicted: {last_output(lines)}")

@@ -21,6 +21,10 @@ from stages.core.errors import UserError
 from stages.core.plurals import quantity
 
 FILE = Path("infra/prefect.yaml")
+RUNS = "MACULA_RUNS"
+"""Variable with the number of runs of `retrain` that may be in progress at the same time, on all workers together."""
+PARALLEL = "retrain"
+"""Deployment to which `RUNS` applies: it works in clones, and one of two runs on the same data is recorded."""
 NOTIFICATION = "macula-alerts"
 """Name of the notification block, of any type: Slack, e-mail, webhook ..."""
 
@@ -39,6 +43,7 @@ def main() -> int:
     try:
         if not os.environ.get("PREFECT_API_URL"):
             raise UserError("PREFECT_API_URL is not set; `. work/services/environment.sh` sets it")
+        runs = _runs()
         deployments = declared(FILE)
         existing = {name: one for name, one in deployments.items() if Path(one["entrypoint"].split(":")[0]).exists()}
         for name in sorted(deployments.keys() - existing.keys()):
@@ -48,7 +53,7 @@ def main() -> int:
             _set_up_pool(name, kind)
         _deploy(list(existing))
         for name, one in existing.items():
-            _describe_parameters(name, one["entrypoint"])
+            _complete(name, one["entrypoint"], runs if name == PARALLEL else 1)
         _set_up_automations("retrain" in existing, containers=set(pools.values()) != {"process"})
         print(f"{quantity(len(existing), 'deployment')}: {', '.join(existing)}")
     except UserError as error:
@@ -108,8 +113,18 @@ def descriptions(function: Callable[..., Any]) -> dict[str, str]:
     }
 
 
-def _describe_parameters(name: str, entrypoint: str) -> None:
-    """Add the descriptions to the form of a deployment; Prefect takes over those of docstrings only."""
+def _runs() -> int:
+    text = os.environ.get(RUNS) or "1"
+    if not text.isdigit() or not int(text):
+        raise UserError(f"{RUNS}: {text!r} is not a number of runs; use 1 or more")
+    return int(text)
+
+
+def _complete(name: str, entrypoint: str, runs: int) -> None:
+    """Add to a deployment its limit of runs and the descriptions in its form.
+
+    Prefect takes over descriptions of docstrings only, and the limit of infra/prefect.yaml is always 1.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.flows import load_flow_from_entrypoint
@@ -120,7 +135,10 @@ def _describe_parameters(name: str, entrypoint: str) -> None:
         schema = deployment.parameter_openapi_schema or {}
         for key, description in found.items():
             schema["properties"][key]["description"] = description
-        client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
+        update = DeploymentUpdate(parameter_openapi_schema=schema)
+        if runs > 1:
+            update = DeploymentUpdate(parameter_openapi_schema=schema, concurrency_limit=runs)
+        client.update_deployment(deployment.id, update)
 
 
 def _set_up_automations(with_retrain: bool, *, containers: bool) -> None:

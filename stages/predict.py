@@ -1,9 +1,9 @@
 """Predict images with an exported model: `python -m stages.predict MODEL IMAGES...`.
 
 The output is CSV, JSON lines, JSON or COCO. Images are files, folders, archives (zip, tar) and lists; they are
-predicted in one process per core by default. With `--output`, repeating the command resumes an interrupted run.
-Predicted masks and images are written to `--files`; `--overlays` draws each prediction over its image. Torch is not
-required.
+predicted in one process per core by default, or by the workers of a Dask cluster (`--dask`). With `--output`, repeating
+the command resumes an interrupted run. Predicted masks and images are written to `--files`; `--overlays` draws each
+prediction over its image. Torch is not required.
 """
 
 import os
@@ -11,7 +11,7 @@ import runpy
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 
 from stages.batch_prediction import (
     FORMATS,
+    InputImage,
+    OutputRow,
     PredictionJob,
     check_sources,
     count_images,
@@ -26,6 +28,7 @@ from stages.batch_prediction import (
     iterate_images,
     open_output,
     predict_images,
+    predict_on_cluster,
     read_run_settings,
     unique_source_names,
     write_legends,
@@ -57,6 +60,7 @@ class PredictOptions:
     seconds: float
     memory: float
     statistics: bool = False
+    dask: str = ""
 
 
 def main(options: PredictOptions) -> int:
@@ -105,7 +109,7 @@ def _run(options: PredictOptions) -> int:
         output.start(images)
         write_legends(spec, options.files, options.overlays)
         with _progress(options, output.rows) as report_progress:
-            for chunk, rows in predict_images(images, job, spec):
+            for chunk, rows in _predicted(images, job, spec, options):
                 output.add(chunk, rows)
                 report_progress(len(rows))
     if options.overlays is not None and spec.depth == 16:
@@ -116,6 +120,15 @@ def _run(options: PredictOptions) -> int:
         share = f"{output.failed} of {quantity(output.rows, 'image')}"
         print(f"{share} could not be predicted; the output contains the reason for each", file=sys.stderr)
     return 1 if output.failed else 0
+
+
+def _predicted(
+    images: Iterator[InputImage], job: PredictionJob, spec: TaskSpec, options: PredictOptions
+) -> Iterator[tuple[Sequence[InputImage], Sequence[OutputRow]]]:
+    """Return the images in chunks with their rows, predicted on this machine or a Dask cluster."""
+    if not options.dask:
+        return predict_images(images, job, spec)
+    return predict_on_cluster(images, job, spec, options.dask, [str(options.model), *options.images])
 
 
 def _engine(options: PredictOptions, digest: str) -> tuple[str, str]:

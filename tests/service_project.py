@@ -155,6 +155,9 @@ class Services:
 
     root: Path
     ports: list[int] = field(default_factory=lambda: free_ports(3))
+    workers: int = 1
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further environment variables of the services."""
     supervisor: subprocess.Popen[str] | None = None
 
     @property
@@ -179,9 +182,9 @@ class Services:
         output = self.root / "work/output.txt"
         with output.open("w") as stream:
             self.supervisor = subprocess.Popen(
-                self.command("start", *options),
+                self.command("start", *options, "--workers", str(self.workers)),
                 cwd=self.root,
-                env=environment(),
+                env=environment() | self.variables,
                 stdout=stream,
                 stderr=stream,
                 text=True,

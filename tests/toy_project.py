@@ -78,7 +78,8 @@ def write_batch(source: Path, correct: int, number: int = 0, note: str = "") -> 
         source: folder of the images.
         correct: number of colours, 1 or 3, that the model trained on them recognizes.
         number: number of the batch; the last one counts.
-        note: "confounded" for data that the audit stops, "slow" for a stage that takes a minute, "warn" for a warning.
+        note: "confounded" for data that the audit stops, "slow" for a stage that takes a minute, "held" for one that
+            ends when the file `TOY_HOLD` is removed, "warn" for a warning.
     """
     source.mkdir(parents=True, exist_ok=True)
     (source / f"batch-{number}.txt").write_text(f"{correct} {note}".strip())
@@ -171,6 +172,8 @@ def _train(correct: int, note: str) -> None:
 
     if note == "slow":
         time.sleep(60)
+    while note == "held" and Path(os.environ["TOY_HOLD"]).exists():
+        time.sleep(0.1)
     for name in ("export", "evaluate", "report"):
         Path("data", name).mkdir()
     colour_model(Path("data/export/model.onnx"), channels=(0, 1, 2) if correct == 3 else (1, 0, 2))

@@ -2,6 +2,7 @@
 
 make services                                  # start; Ctrl-C stops
 make services ARGUMENTS="--prefect-port 4300"
+make services ARGUMENTS="--workers 3"         # on one pool; 0 if all workers run on other machines
 make services-status
 make services-stop
 """
@@ -106,11 +107,11 @@ def _start_all(settings: Settings, known: dict[str, str], supervisor: Supervisor
     for service in services(settings, known):
         if supervisor.stopping.is_set():
             return
-        if service.name == "worker":
-            _set_up_prefect(settings, known, supervisor)
         supervisor.start(service)
         if service.name == "postgres":
             postgres.create_database(settings.postgres_port, known["MACULA_POSTGRES_PASSWORD"], DATABASE)
+        if service.name == "prefect":  # before the workers start
+            _set_up_prefect(settings, known, supervisor)
 
 
 def _set_up_prefect(settings: Settings, known: dict[str, str], supervisor: Supervisor) -> None:
@@ -145,7 +146,11 @@ def main(words: list[str]) -> int:
                         help="data, logs and secrets; $MACULA_SERVICES, otherwise work/services")  # fmt: skip
     for name, port in (("prefect", 4200), ("postgres", 5470), ("s3", 9100)):
         parser.add_argument(f"--{name}-port", type=int, default=port, help=f"port of 127.0.0.1, otherwise {port}")
+    parser.add_argument("--workers", type=int, default=1,
+                        help="workers on this machine and runs of retrain at the same time, otherwise 1")  # fmt: skip
     given = vars(parser.parse_args(words))
+    if given["workers"] < 0:
+        parser.error(f"--workers {given['workers']} is negative; use 0 or more")
     command = {"start": start, "stop": stop, "status": status}[given.pop("command")]
     settings = Settings(given.pop("folder").absolute(), **given)
     try:

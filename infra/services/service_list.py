@@ -61,7 +61,8 @@ def services(settings: Settings, known: dict[str, str]) -> list[Service]:
     Raises:
         UserError: Node.js or the packages of the S3 store are not installed.
     """
-    return [_postgres(settings), _s3(settings, known), _prefect(settings, known), _worker(settings, known)]
+    workers = [_worker(number, settings, known) for number in range(1, settings.workers + 1)]
+    return [_postgres(settings), _s3(settings, known), _prefect(settings, known), *workers]
 
 
 def _postgres(settings: Settings) -> Service:
@@ -109,12 +110,14 @@ def _prefect(settings: Settings, known: dict[str, str]) -> Service:
     )
 
 
-def _worker(settings: Settings, known: dict[str, str]) -> Service:
+def _worker(number: int, settings: Settings, known: dict[str, str]) -> Service:
+    suffix = f"-{number}" if number > 1 else ""
+    name = f"{WORKER}{suffix}"
     return Service(
-        "worker",
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER],
+        f"worker{suffix}",
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name],
         worker_environment(settings, known),
-        lambda: worker_online(settings, known["PREFECT_API_AUTH_STRING"]),
+        lambda: worker_online(settings, known["PREFECT_API_AUTH_STRING"], name),
         f"work pool {POOL!r}",
         startup=120,
         children_first=True,
@@ -130,8 +133,14 @@ def responds(url: str) -> bool:
         return False
 
 
-def worker_online(settings: Settings, auth: str) -> bool:
-    """Return whether the worker has sent a heartbeat to the Prefect server recently."""
+def worker_online(settings: Settings, auth: str, name: str) -> bool:
+    """Return whether a worker has sent a heartbeat to the Prefect server recently.
+
+    Args:
+        settings: folder and ports.
+        auth: user and password of the server.
+        name: name of the worker.
+    """
     request = urllib.request.Request(  # noqa: S310 an address on this machine
         f"{settings.prefect_url}/api/work_pools/{POOL}/workers/filter",
         data=b"{}",
@@ -142,4 +151,4 @@ def worker_online(settings: Settings, auth: str) -> bool:
             found = json.load(response)
     except (URLError, OSError, ValueError):
         return False
-    return any(worker["name"] == WORKER and worker["status"] == "ONLINE" for worker in found)
+    return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in found)

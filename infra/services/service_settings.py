@@ -30,6 +30,8 @@ class Settings:
     prefect_port: int = 4200
     postgres_port: int = 5470
     s3_port: int = 9100
+    workers: int = 1
+    """Number of workers on this machine; they share its folders."""
 
     @property
     def prefect_url(self) -> str:
@@ -84,6 +86,7 @@ def client_environment(settings: Settings) -> dict[str, str]:
         "MACULA_REPOSITORY": str(project),
         "MACULA_STATE": str(project / "work/flows"),
         "MACULA_CACHE": str(project / ".dvc/cache"),
+        "MACULA_RUNS": str(max(1, settings.workers)),
     }
     if not _has_remote(project):
         folders["MACULA_REMOTE"] = f"s3://{BUCKETS[0]}"
@@ -133,7 +136,7 @@ def server_environment(settings: Settings, known: dict[str, str]) -> dict[str, s
 
 
 def worker_environment(settings: Settings, known: dict[str, str]) -> dict[str, str]:
-    """Return the environment of the worker, which its runs inherit."""
+    """Return the environment of the workers, which their runs inherit."""
     return (
         base_environment(settings)
         | client_environment(settings)

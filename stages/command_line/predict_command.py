@@ -43,8 +43,20 @@ def predict(
     ] = False,
     workers: Annotated[
         int | None,
-        Option(min=0, help="Number of worker processes; 0: predict in this process.  [default: one per core]"),
+        Option(
+            min=0,
+            help="Number of worker processes; 0: predict in this process.  [default: one per core; with --dask one per "
+            "thread of the cluster]",
+        ),
     ] = None,
+    dask: Annotated[
+        str,
+        Option(
+            help="Address of a Dask scheduler, such as tcp://HOST:8786, whose workers predict; their machines require "
+            "the same files.  [default: this machine]",
+            show_default=False,
+        ),
+    ] = "",
     threads: Annotated[int, Option(min=0, help="Threads of the engine per process; 0: one per core.")] = 1,
     engine: Annotated[Engine, Option(help="Inference engine; auto: the faster one on this machine.")] = "auto",
     seconds: Annotated[float, Option(min=0, help="Time limit for one image, in seconds; none with --workers 0.")] = 120,
@@ -67,7 +79,8 @@ def predict(
             restart=restart,
             files=files,
             overlays=overlays,
-            workers=WORKERS if workers is None else workers,
+            workers=(1 if dask else WORKERS) if workers is None else workers,
+            dask=dask,
             threads=threads,
             engine=engine,
             seconds=seconds,

@@ -29,6 +29,14 @@ def score(
         bool, Option("--files", help="Write predicted masks or images; required if the model predicts images.")
     ] = False,
     workers: Annotated[int, Option(min=0, help="Prediction processes; 0: one per core.")] = 0,
+    dask: Annotated[
+        str,
+        Option(
+            help="Address of a Dask scheduler, such as tcp://HOST:8786, whose workers predict.  [default: this "
+            "machine]",
+            show_default=False,
+        ),
+    ] = "",
 ) -> int:
     """Predict the new images of a folder or bucket, and compare them with the training images.
 
@@ -47,6 +55,7 @@ def score(
         "drift_images": drift_images,
         "files": files,
         "workers": workers,
+        "dask": dask,
     }
     words = [f"{key}={json.dumps(value)}" for key, value in given.items()]
     try:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any
 
+from stages.core.dask_client import connect
 from stages.core.errors import UserError
 
 RunJobs = Callable[[Sequence[Any]], Iterator[tuple[int, Any]]]
@@ -62,17 +63,8 @@ def _as_completed(futures: list[Future[Any]]) -> Iterator[tuple[int, Any]]:
 
 @contextmanager
 def _dask(run: Callable[[Any], Any], address: str) -> Iterator[RunJobs]:
-    try:
-        from distributed import Client
-        from distributed import as_completed as dask_as_completed
-    except ImportError as error:
-        raise UserError("TUNE_DASK requires the package distributed: install the extra `workers`") from error
-    try:
-        client = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"TUNE_DASK: no Dask scheduler at {address} ({error}); start `dask scheduler` there, or correct the address"
-        ) from error
+    client = connect(address, "TUNE_DASK")
+    from distributed import as_completed as dask_as_completed
 
     def run_jobs(jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         futures = [client.submit(run, job, pure=False) for job in jobs]
