@@ -6,9 +6,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import boto3
 import psutil
 import psycopg
 import pytest
@@ -83,6 +85,20 @@ def test_objects_survive_the_end_of_the_store(services: Services) -> None:
     seconds = services.kill("s3")
     assert services.s3("GET", "/macula-dvc/folder/a.bin") == (200, content)
     record("S3 store killed with -9", "serves the same object again", seconds)
+
+
+def test_listings_of_more_than_1000_objects_are_complete(services: Services) -> None:
+    key, secret = (services.secrets[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    address = f"http://127.0.0.1:{services.ports[2]}"
+    store: Any = boto3.client(
+        "s3", endpoint_url=address, aws_access_key_id=key, aws_secret_access_key=secret, region_name="us-east-1"
+    )
+    written = {f"many/{number % 7}/{number:04}.png" for number in range(1050)}
+    for name in written:
+        store.put_object(Bucket="macula-images", Key=name, Body=b"")
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket="macula-images", Prefix="many/")
+    listed = [one["Key"] for page in pages for one in page["Contents"]]
+    assert len(listed) == 1050 and set(listed) == written
 
 
 def test_an_interrupted_upload_leaves_no_object(services: Services) -> None:
