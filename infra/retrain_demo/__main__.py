@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from stages.deployment.server_client import ServerClient, ServerError
 FOLDER = ROOT / "work/retrain-demo"
 MONITOR_SECONDS = 15
 """Time during which `deploy` watches the server."""
+SERVER_SECONDS = 120.0
+"""Time limit in seconds for the server to start."""
 
 
 class Demonstration:
@@ -169,15 +171,13 @@ def _note(message: str) -> str:
 
 
 def _wait_for_server(address: str, log: Path) -> None:
-    client, deadline = ServerClient(address, "", 5.0), time.monotonic() + 120
-    while True:
-        try:
+    client, deadline = ServerClient(address, "", 5.0), time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(ServerError):
             client.model()
             return
-        except ServerError as error:
-            if time.monotonic() > deadline:
-                raise UserError(f"the server does not respond ({error}); see {log}") from None
-            time.sleep(0.5)
+        time.sleep(0.5)
+    raise UserError(f"the server does not respond after {SERVER_SECONDS:.0f} s; see {log}")
 
 
 def main(words: list[str]) -> int:

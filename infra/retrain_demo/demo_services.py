@@ -167,6 +167,9 @@ class Services:
         schedule = {"interval": 86400.0, "anchor_date": due.isoformat(), "timezone": "UTC"}
         (made,) = self.api(f"deployments/{deployment}/schedules", [{"active": True, "schedule": schedule}])
         try:
+            # The server plans runs once a minute; this request plans the first one now.
+            span = {"start_time": datetime.now(UTC).isoformat(), "end_time": (due + timedelta(seconds=5)).isoformat()}
+            self.api(f"deployments/{deployment}/schedule", {**span, "min_runs": 1, "max_runs": 1})
             run = self.next_run(name, after=due - timedelta(seconds=2))
         finally:
             self.api(f"deployments/{deployment}/schedules/{made['id']}", method="DELETE")
@@ -185,7 +188,10 @@ class Services:
         """
         wanted = {
             "deployments": {"id": {"any_": [self.deployment(name)]}},
-            "flow_runs": {"start_time": {"after_": after.isoformat()}},
+            "flow_runs": {
+                "expected_start_time": {"after_": after.isoformat()},
+                "state": {"type": {"any_": ["RUNNING", *FINAL]}},
+            },
         }
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
