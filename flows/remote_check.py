@@ -6,6 +6,7 @@ folder again, and `dvc pull` then delivers none of its files. Objects are theref
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from fsspec.implementations.local import LocalFileSystem
 from ruamel.yaml import YAML
 
+from flows import state
 from flows.git_commands import CommandFailed, git
 from stages.core.errors import UserError
 
@@ -45,7 +47,7 @@ class Store:
     """The default remote and the cache of a DVC project."""
 
     def __init__(self, root: Path) -> None:
-        """Open the default remote of the project in a folder.
+        """Open the default remote of the project in a folder; `MACULA_REMOTE` and `MACULA_CACHE` replace its settings.
 
         Raises:
             UserError: the project has no default remote, or the remote cannot be opened.
@@ -54,7 +56,7 @@ class Store:
         from dvc.repo import Repo
 
         try:
-            with Repo(str(root)) as repo:
+            with Repo(str(root), config=_settings_of_flows()) as repo:
                 remote = repo.cloud.get_remote_odb()
                 self._cache = Path(repo.cache.local.path)
         except DvcException as error:
@@ -135,6 +137,16 @@ class Store:
 
     def _path(self, digest: str) -> str:
         return f"{self._root}/{digest[:2]}/{digest[2:]}"
+
+
+def _settings_of_flows() -> dict[str, Any]:
+    """Return the settings of DVC that the environment of the flows replaces."""
+    settings: dict[str, Any] = {}
+    if url := os.environ.get("MACULA_REMOTE"):
+        settings |= {"core": {"remote": "flows"}, "remote": {"flows": {"url": url}}}
+    if os.environ.get("MACULA_CACHE"):
+        settings["cache"] = {"dir": str(state.cache())}
+    return settings
 
 
 def check_remote(root: Path, *, read: bool, repair: bool) -> tuple[str, int, list[Problem]]:

@@ -1,0 +1,1 @@
+"""Demonstration of scheduled retraining on the services of one machine: `make retrain-demo`."""
