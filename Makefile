@@ -187,14 +187,14 @@ test-slow: env ## overfit every task in every representation to a tiny set: abou
 test-search: env ## test a search with Dask workers and PostgreSQL that is killed twice: about 3 minutes
 	$(RUN) python -m pytest -q -m search
 
-test-flows: env ## run the flows with killed runs, bad data and a failing store: about 8 minutes
+test-flows: env ## run the flows with killed runs, full disks, wrong clocks, bad data and a failing store: 90 minutes on two busy cores
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m flows
 
 test-emulation: env ## run int8 on an emulated processor without VNNI: about 5 minutes
 	@command -v qemu-x86_64 >/dev/null || { echo "make: qemu-x86_64 not found; on Debian: apt-get install qemu-user" >&2; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m emulation
 
-test-services: $(VENV)/synced $(S3) postgresql ## kill and restart services while flows run: about 10 minutes
+test-services: $(VENV)/synced $(S3) postgresql ## kill and restart services while flows run: about 25 minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -q -m services
 
 check: $(VENV)/synced ## check format, lint, types and import layers

@@ -127,7 +127,7 @@ def test_a_store_that_fails_is_asked_again_and_never_believed(site: Site, operat
         OPERATIONS[operation](site)
 
     def note(fault: str, error: str, requests: int, seconds: float) -> None:
-        outcome = "fails and names the store" if error else "succeeds"
+        outcome = "fails" if error else "succeeds"
         record_words(f"S3 {fault}: {operation}", f"{outcome}: {requests} requests, {seconds:.1f} s")
 
     known = site.entries()

@@ -115,8 +115,8 @@ def test_each_stage_survives_a_full_disk(disk: SmallDisk) -> None:
 
 
 def check_cache(project: Path) -> None:
-    """Assert that each object of the cache has the bytes that its name states."""
-    files = [file for file in (project / ".dvc/cache/files/md5").glob("*/*") if file.is_file()]
+    """Assert that each object of the cache has the bytes that its name states; DVC may leave hidden drafts."""
+    files = [file for file in (project / ".dvc/cache/files/md5").glob("*/[0-9a-f]*") if file.is_file()]
     assert files
     for file in files:
         digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()

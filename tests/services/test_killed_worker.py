@@ -48,7 +48,7 @@ def test_a_worker_killed_at_random_moments_loses_no_run(services: Services) -> N
         assert state == "Completed", services.api(f"flow_runs/{run}")["state"]["message"]
         ends.append(time.monotonic() - began)
         assert outputs(services) == ["one", "two"]
-    assert sum(states.values()) == KILLS and states["Running"] > KILLS / 4
+    assert sum(states.values()) == KILLS and states["Completed"] < KILLS / 2, states
     assert eventually(lambda: services.run("status").returncode == 0, 60)
     words = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
     record_words(f"worker killed with -9 at {KILLS} random moments (seed {seed})", f"state of the run: {words}")
