@@ -118,22 +118,16 @@ class Services:
         )
         return client_environment(self.settings) | {name: str(path) for name, path in mine.items()}
 
-    def upload(self, batch: Batch, address: str) -> list[str]:
-        """Write files to the store and return their paths.
+    def upload(self, batch: Batch, address: str) -> None:
+        """Write files to the store.
 
         Args:
             batch: names and contents.
             address: URL of a folder, such as s3://bucket/folder.
         """
-        store, written = self._store(), []
+        store = self._store()
         for name, content in batch:
-            written.append(f"{address}/{name}")
-            store.pipe_file(written[-1], content)
-        return written
-
-    def remove(self, paths: list[str]) -> None:
-        """Remove files from the store."""
-        self._store().rm(paths)
+            store.pipe_file(f"{address}/{name}", content)
 
     def _store(self) -> Any:
         from s3fs import S3FileSystem

@@ -9,14 +9,14 @@ from sklearn.datasets import load_digits
 
 from stages.core.shapes import Array, UInt8
 
-FIRST, SECOND, THIRD, FOURTH = slice(0, 700), slice(700, 740), slice(740, 1240), slice(1240, 1640)
+FIRST, SECOND, OTHER = slice(0, 700), slice(700, 740), slice(740, 1140)
 """Numbers of the digits in each labelled batch."""
-UNLABELLED = slice(1640, 1797)
+UNLABELLED = slice(1140, 1297)
 """Numbers of the digits that `score` predicts."""
 GREY_PER_LEVEL = 15
 """The levels of the digits are 0 to 16."""
-BRIGHTER = 60
-"""Grey levels that are added to all digits of 5 and more in the third batch."""
+BRIGHTER = 100
+"""Grey levels that are added to the threes that are scanned again."""
 
 Batch = Iterator[tuple[str, bytes]]
 """Names `<digit>/<number>.png` and PNG files."""
@@ -33,13 +33,14 @@ def second_batch() -> Batch:
 
 
 def confounded_batch() -> Batch:
-    """Yield 500 digits of which those from 5 to 9 are brighter, as if they had been scanned on another day."""
-    return _files(THIRD, "c", brighter=BRIGHTER)
+    """Yield the 740 digits again; the threes are brighter, as if they had been scanned on another day."""
+    yield from _files(FIRST, "a", brighter=BRIGHTER)
+    yield from _files(SECOND, "b", brighter=BRIGHTER)
 
 
 def another_scanner() -> Batch:
     """Yield 400 labelled digits of a scanner that inverts grey levels."""
-    return _files(FOURTH, "d", inverted=True)
+    return _files(OTHER, "c", inverted=True)
 
 
 def unlabelled_of_another_scanner() -> Batch:
@@ -52,7 +53,7 @@ def _files(numbers: slice, prefix: str, *, brighter: int = 0, inverted: bool = F
     for number in range(*numbers.indices(len(digits.target))):
         label = int(digits.target[number])
         image = (digits.images[number] * GREY_PER_LEVEL).astype(np.int64)
-        if label >= 5:
+        if label == 3:
             image = image + brighter
         image = np.clip(255 - image if inverted else image, 0, 255)
         yield f"{label}/{prefix}{number:04d}.png", _png(image.astype(np.uint8))
