@@ -61,7 +61,7 @@ def services(settings: Settings, known: dict[str, str]) -> list[Service]:
     Raises:
         UserError: Node.js or the packages of the S3 store are not installed.
     """
-    workers = [_worker(number, settings, known) for number in range(1, settings.workers + 1)]
+    workers = [worker(number, settings, known) for number in range(1, settings.workers + 1)]
     return [_postgres(settings), _s3(settings, known), _prefect(settings, known), *workers]
 
 
@@ -110,7 +110,14 @@ def _prefect(settings: Settings, known: dict[str, str]) -> Service:
     )
 
 
-def _worker(number: int, settings: Settings, known: dict[str, str]) -> Service:
+def worker(number: int, settings: Settings, known: dict[str, str]) -> Service:
+    """Return a worker of this machine.
+
+    Args:
+        number: number of the worker, counted from 1.
+        settings: folder and ports.
+        known: secrets by the name of their variable.
+    """
     suffix = f"-{number}" if number > 1 else ""
     name = f"{WORKER}{suffix}"
     return Service(
@@ -151,4 +158,4 @@ def worker_online(settings: Settings, auth: str, name: str) -> bool:
             found = json.load(response)
     except (URLError, OSError, ValueError):
         return False
-    return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in found)
+    return any(one["name"] == name and one["status"] == "ONLINE" for one in found)

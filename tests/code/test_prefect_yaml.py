@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ruamel.yaml import YAML
 
 from infra.automations import automations
 from infra.prefect_setup import FILE, declared, descriptions
+from infra.services.service_list import worker
 from infra.services.service_settings import BUCKETS, POOL, SECRETS, Settings, client_environment, load_secrets
 from infra.work_pools import KUBERNETES_SECRET, block_name, template
 from infra.work_pools import SECRETS as RUN_SECRETS
@@ -173,6 +175,27 @@ def test_the_store_is_the_dvc_remote_unless_the_project_has_one(
     assert client_environment(settings)["MACULA_REMOTE"] == f"s3://{BUCKETS[0]}"
     (tmp_path / ".dvc/config.local").write_text("[core]\n    remote = team\n")
     assert "MACULA_REMOTE" not in client_environment(settings)
+
+
+def test_each_worker_of_one_machine_has_a_name_and_retrain_runs_as_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MACULA_RUNS", raising=False)
+    settings = Settings(tmp_path / "services", workers=3)
+    workers = [worker(number, settings, load_secrets(settings)) for number in (1, 2, 3)]
+    assert [one.name for one in workers] == ["worker", "worker-2", "worker-3"]
+    assert [one.command[-1] for one in workers] == ["macula-worker", "macula-worker-2", "macula-worker-3"]
+    assert {one.environment["MACULA_RUNS"] for one in workers} == {"3"}
+    assert client_environment(Settings(tmp_path, workers=0))["MACULA_RUNS"] == "1"
+
+
+@pytest.mark.parametrize("text", ["0", "many"])
+def test_a_wrong_number_of_runs_is_refused(text: str) -> None:
+    variables = {**os.environ, "MACULA_RUNS": text, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    done = subprocess.run(
+        [sys.executable, "-m", "infra.prefect_setup"], cwd=ROOT, env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and f"MACULA_RUNS: '{text}' is not a number of runs" in done.stderr
 
 
 def test_setting_up_without_a_server_states_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
