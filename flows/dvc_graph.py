@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 """File in which DVC records which process reads or writes which path."""
 RELEASE_SECONDS = 30.0
 """Time limit in seconds for the supervisors of a killed run to end its stages."""
-NO_PROJECT = "{} contains no folder .dvc; run this in the folder of the project"
 _CHECKING = threading.Lock()
 
 
@@ -51,23 +50,9 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
             order = nx.lexicographical_topological_sort(wanted.reverse(copy=True), key=lambda stage: stage.addressing)
             return {s.addressing: sorted(up.addressing for up in wanted.successors(s)) for s in order}
     except NotDvcRepoError:
-        raise UserError(NO_PROJECT.format(Path.cwd())) from None
+        raise UserError(f"{Path.cwd()} contains no folder .dvc; run this in the folder of the project") from None
     except DvcException as error:
         raise UserError(f"DVC failed: {error}; `dvc repro --dry` reports the same error") from None
-
-
-def check_targets(targets: Sequence[str]) -> None:
-    """Check that the targets are stages and that no other run uses the workspace, before anything is imported.
-
-    Raises:
-        UserError: a target is unknown, or another process uses the workspace; or see `load`.
-    """
-    if not Path(".dvc").is_dir():
-        raise UserError(NO_PROJECT.format(Path.cwd()))
-    with lock_workspace():
-        if targets:
-            restore_damaged_locks()
-            load(targets)
 
 
 def restore_damaged_locks() -> list[str]:
@@ -95,41 +80,28 @@ def restore_damaged_locks() -> list[str]:
 
 def _is_lock(file: Path) -> bool:
     try:
-        content = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError):
         return False
     return isinstance(content, dict) and isinstance(content.get("stages", {}), dict)
 
 
 def unchanged(stage: str) -> bool:
-    """Return whether `dvc repro` would skip the stage; see `unchanged_stages`."""
-    return bool(unchanged_stages({stage: []}))
+    """Return whether `dvc repro` would skip the stage; False if it is frozen, or DVC or the disk reports an error.
 
-
-def unchanged_stages(stages: dict[str, list[str]]) -> list[str]:
-    """Return the stages that `dvc repro` would skip, whatever else it runs, since those before them are unchanged too.
-
-    A stage is left out if it is frozen, or if DVC or the disk reports an error. The check runs in this process, since
-    starting dvc takes a second.
-
-    Args:
-        stages: stages, upstream first, each with those of them on which it depends.
+    The check runs in this process, since starting dvc takes a second.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    found: list[str] = []
     # DVC identifies lock holders by process only, so two threads could hold a lock at the same time.
-    # dvc repro reports the same errors, or waits if a path is busy.
-    with _CHECKING, suppress(DvcException, OSError), Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
-        # The index reads each file once; repo.stage.collect would read all of them for each stage.
-        collected = {stage.addressing: stage for stage in repo.index.stages}
-        for name, upstreams in stages.items():
-            with suppress(DvcException, OSError):
-                stage = collected[name]
-                if set(upstreams) <= set(found) and not stage.frozen and not stage.changed():
-                    found.append(name)
-    return found
+    with _CHECKING:
+        try:
+            with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
+                (collected,) = repo.stage.collect(stage)
+                return not collected.frozen and not collected.changed()
+        except (DvcException, OSError):
+            return False  # dvc repro reports the same error, or waits if a path is busy
 
 
 @contextmanager

@@ -19,7 +19,10 @@ from stages.core.interrupts import raise_from_now_on
 if __name__ == "__main__":  # Prefect reads the environment when it is imported
     try:
         load_params(Path("params.yaml"))
-        dvc_graph.check_targets(sys.argv[1:])
+        with dvc_graph.lock_workspace():
+            for message in dvc_graph.restore_damaged_locks():
+                print(message, file=sys.stderr)
+        dvc_graph.load(sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
     wait_for_api = api.connect()

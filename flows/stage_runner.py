@@ -70,18 +70,6 @@ class StageRunner:
         self._starting = threading.Lock()
         self._stopped = threading.Event()
 
-    def skip_unchanged(self, stages: dict[str, list[str]]) -> list[str]:
-        """Record and return the stages that are up to date, and depend on no stage that is not.
-
-        Args:
-            stages: stages, upstream first, each with those on which it depends.
-        """
-        began = time.monotonic()
-        skipped = dvc_graph.unchanged_stages(stages)
-        seconds = (time.monotonic() - began) / max(1, len(skipped))
-        self.outcomes |= {stage: Outcome("Unchanged", "", seconds) for stage in skipped}
-        return skipped
-
     def reproduce(self, stage: str, log: Callable[[str], None]) -> Outcome:
         """Bring a stage up to date, and pass its output to `log` line by line."""
         began = time.monotonic()  # a clock that is set during the run must not change the duration

@@ -58,23 +58,15 @@ def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
         Completed, or Failed with the reason of each stage that failed.
     """
     futures: dict[str, PrefectFuture[State]] = {}
-    skipped = runner.skip_unchanged(stages)
-    if skipped:
-        # One task for all of them: each task takes a fifth of a second.
-        record_unchanged.with_options(task_run_name=f"unchanged: {quantity(len(skipped), 'stage')}")(skipped)
     try:
         for stage, upstreams in stages.items():
-            if stage in skipped:
-                continue
-            before = [futures[up] for up in upstreams if up in futures]
+            before = [futures[up] for up in upstreams]
             futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
     finally:
         runner.stop()  # after an interrupt or a cancellation stages may still be running
-    ends = dict.fromkeys(skipped, "Unchanged")
-    ends |= {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
-    ends = {stage: ends[stage] for stage in stages}
+    ends = {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
     get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
     missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
     if not missed:
@@ -82,13 +74,6 @@ def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
     reasons = [f"`{s}`: {_reason(s, runner.outcomes.get(s), futures[s].state)}" for s in missed if s not in not_run]
     return Failed(message="\n\n".join(reasons + ([f"Not run: {', '.join(not_run)}"] if not_run else [])))
-
-
-@task(name="unchanged stages", cache_policy=NO_CACHE, persist_result=False)
-def record_unchanged(stages: list[str]) -> State:
-    """Record stages that are skipped, because nothing on which they depend has changed."""
-    get_run_logger().info("unchanged: %s", ", ".join(stages))
-    return Completed(name="Unchanged", message=", ".join(stages))
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)

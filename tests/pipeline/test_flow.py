@@ -185,25 +185,17 @@ def tasks(state: State, count: int = len(GRAPH)) -> dict[str, TaskRun]:
         with get_client(sync_client=True) as client:
             found = client.read_task_runs(flow_run_filter=run_filter)
         ended = [t for t in found if t.state and (t.state.is_final() or t.state.name == "NotReady")]
-        return ended if sum(len(stages(t)) for t in ended) == count else []
+        return ended if len(ended) == count else []
 
-    found = {stage: task for task in eventually(ended_tasks) for stage in stages(task)}
+    found = eventually(ended_tasks)
     assert len(found) == count
-    return found
+    return {task.name: task for task in found}
 
 
 def times(root: Path, stage: str) -> tuple[float, float]:
     """Return the start and end of the command of a stage, as the command recorded them."""
     began, ended = json.loads((root / "work" / stage / "times.json").read_text())
     return began, ended
-
-
-def stages(task: TaskRun) -> list[str]:
-    """Return the stages of a task run: one, or all that are unchanged."""
-    if not task.name.startswith("unchanged: "):
-        return [task.name]
-    assert task.state is not None and task.state.message is not None
-    return task.state.message.split(", ")
 
 
 def names(state: State) -> dict[str, str | None]:
