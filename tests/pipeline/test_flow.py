@@ -202,13 +202,17 @@ def names(state: State) -> dict[str, str | None]:
     return {stage: task.state_name for stage, task in tasks(state).items()}
 
 
-def test_tasks_and_dependencies_equal_those_of_the_dvc_graph(first: tuple[Path, State]) -> None:
-    found = tasks(first[1])
+def dependencies(found: dict[str, TaskRun]) -> dict[str, list[str]]:
+    """Return the stages for which the task of each stage waits, as the Prefect API shows them."""
     names_by_id = {task.id: name for name, task in found.items()}
-    edges = {
+    return {
         name: sorted(names_by_id[up.id] for up in task.task_inputs.get("wait_for", []) if isinstance(up, TaskRunResult))
         for name, task in found.items()
     }
+
+
+def test_tasks_and_dependencies_equal_those_of_the_dvc_graph(first: tuple[Path, State]) -> None:
+    edges = dependencies(tasks(first[1]))
     dry = dvc(first[0], "repro", "--dry", "--force").stdout.splitlines()
     assert sorted(edges) == sorted(line.split("'")[1] for line in dry if line.startswith("Running stage"))
     assert edges == GRAPH
@@ -263,6 +267,28 @@ def test_states_distinguish_ran_unchanged_and_restored(done: Path, first: tuple[
     restored = run(done)
     assert restored.is_completed()
     assert names(restored) == {**dict.fromkeys(GRAPH, "Restored"), DIGITS: "Unchanged"}
+
+
+def test_stages_that_are_up_to_date_are_recorded_without_a_check_in_a_task(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    unchanged = dvc_graph.unchanged
+    monkeypatch.setattr(dvc_graph, "unchanged", lambda stage: checked.append(stage) or unchanged(stage))
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    found = tasks(run(done))
+    states = {stage: task.state_name for stage, task in found.items()}
+    assert states == {**dict.fromkeys(GRAPH, "Unchanged"), "join": "Ran"} and checked == ["join"]
+    assert dependencies(found) == GRAPH
+    assert all(task.start_time and task.end_time for task in found.values())
+
+
+def test_a_stage_after_one_that_must_run_is_not_skipped_beforehand(done: Path) -> None:
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("dark 1.5", "dark 0"))
+    with chdir(done), dvc_graph.lock_workspace():
+        assert dvc_graph.unchanged("join")  # for now: "dark" may change what it reads
+        graph, skipped = dvc_graph.load_with_checks()
+    assert graph == GRAPH and set(skipped) == {DIGITS, "bright"}
 
 
 def test_dvc_repro_after_the_flow_does_nothing(done: Path) -> None:
