@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import psutil
 import pytest
-from prefect import State, get_client
+from prefect import State, flow_engine, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterKey,
@@ -30,7 +31,7 @@ from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows import dvc_graph, supervisor
-from flows.pipeline import pipeline
+from flows.pipeline import end_without_waiting_for_heartbeats, pipeline
 from flows.stage_runner import Outcome, StageRunner
 from stages.core.errors import UserError
 
@@ -272,13 +273,13 @@ def test_states_distinguish_ran_unchanged_and_restored(done: Path, first: tuple[
 def test_stages_that_are_up_to_date_are_recorded_without_a_check_in_a_task(
     done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checked: list[str] = []
-    unchanged = dvc_graph.unchanged
-    monkeypatch.setattr(dvc_graph, "unchanged", lambda stage: checked.append(stage) or unchanged(stage))
+    check = Mock(side_effect=dvc_graph.unchanged)
+    monkeypatch.setattr(dvc_graph, "unchanged", check)
     (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
     found = tasks(run(done))
     states = {stage: task.state_name for stage, task in found.items()}
-    assert states == {**dict.fromkeys(GRAPH, "Unchanged"), "join": "Ran"} and checked == ["join"]
+    assert states == {**dict.fromkeys(GRAPH, "Unchanged"), "join": "Ran"}
+    check.assert_called_once_with("join")
     assert dependencies(found) == GRAPH
     assert all(task.start_time and task.end_time for task in found.values())
 
@@ -289,6 +290,20 @@ def test_a_stage_after_one_that_must_run_is_not_skipped_beforehand(done: Path) -
         assert dvc_graph.unchanged("join")  # for now: "dark" may change what it reads
         graph, skipped = dvc_graph.load_with_checks()
     assert graph == GRAPH and set(skipped) == {DIGITS, "bright"}
+
+
+def test_a_flow_sends_heartbeats_and_ends_without_waiting_for_their_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_engine, "_send_heartbeats", flow_engine._send_heartbeats)  # restored after the test
+    end_without_waiting_for_heartbeats()
+    sender: list[threading.Thread] = []
+    engine: Any = Mock(heartbeat_seconds=30, flow_run=None)
+    engine._build_heartbeat_event_template.return_value = ({}, [])
+    engine._emit_flow_run_heartbeat.side_effect = lambda *_: sender.append(threading.current_thread())
+    with flow_engine._send_heartbeats(engine):
+        assert eventually(lambda: sender, 10)
+    assert sender[0].is_alive()  # it sleeps for a second after each heartbeat
+    sender[0].join(10)
+    assert not sender[0].is_alive()
 
 
 def test_dvc_repro_after_the_flow_does_nothing(done: Path) -> None:
