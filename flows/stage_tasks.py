@@ -19,6 +19,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows import dvc_graph
+from flows.result_artifacts import publish_results
 from flows.stage_runner import Outcome, StageRunner
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
@@ -46,7 +47,10 @@ def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[
             get_run_logger().warning(message)
         runner = StageRunner(lock, stage_hours and stage_hours * 3600)
         stages, skipped = dvc_graph.load_with_checks(targets or [])
-        return run_stages(stages, runner, skipped), runner.outcomes
+        state = run_stages(stages, runner, skipped)
+        if any(outcome.ending in ("Ran", "Restored") for outcome in runner.outcomes.values()) and state.is_completed():
+            publish_results()
+        return state, runner.outcomes
 
 
 def run_stages(stages: dict[str, list[str]], runner: StageRunner, skipped: Mapping[str, float]) -> State:

@@ -346,6 +346,49 @@ def test_state_and_artifact_contain_the_findings_of_a_failed_gate(toy: Path) -> 
     assert artifact.task_run_id == found["dark"].id
 
 
+SCORES = {
+    "scores": {
+        "accuracy": {"value": 0.9, "low": 0.85, "high": 0.94},
+        "auc": {"value": 0.97, "low": None, "high": None},
+    },
+    "objective": {"score": "accuracy", "at_least": 0.8, "at_most": None, "met": True},
+}
+
+
+def artifact_data(key: str, state: State) -> list[Any]:
+    """Return the data of the artifacts with a key that a flow run published."""
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return [artifact.data for artifact in found if artifact.flow_run_id == flow_run(state)]
+
+
+def test_a_run_publishes_scores_and_report_unless_nothing_ran(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACULA_REPORT_URL", "http://reports.example/index.html")
+    for file, text in {
+        "evaluate/scores.json": json.dumps(SCORES),
+        "report/index.html": "<title>report</title>",
+    }.items():
+        (done / "data" / file).parent.mkdir(parents=True)
+        (done / "data" / file).write_text(text)
+    assert artifact_data("scores", run(done)) == []
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    state = run(done)
+    (table,) = artifact_data("scores", state)
+    assert json.loads(table) == [
+        {"score": "accuracy", "value": 0.9, "interval": "0.850 to 0.940", "objective": "at least 0.8 (met)"},
+        {"score": "auc", "value": 0.97, "interval": "", "objective": ""},
+    ]
+    assert "http://reports.example/index.html" in artifact_data("report", state)[0]
+
+
+def test_a_run_with_unreadable_scores_completes(done: Path) -> None:
+    (done / "data/evaluate").mkdir()
+    (done / "data/evaluate/scores.json").write_text("{")
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    state = run(done)
+    assert state.is_completed() and artifact_data("scores", state) == []
+
+
 def test_findings_of_an_earlier_run_are_not_reported_again(toy: Path) -> None:
     (toy / "work/dark").mkdir(parents=True)
     (toy / "work/dark/blocked.md").write_text("Old findings.")
