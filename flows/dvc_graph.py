@@ -22,6 +22,7 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 """File in which DVC records which process reads or writes which path."""
 RELEASE_SECONDS = 30.0
 """Time limit in seconds for the supervisors of a killed run to end its stages."""
+NO_PROJECT = "{} contains no folder .dvc; run this in the folder of the project"
 _CHECKING = threading.Lock()
 
 
@@ -34,25 +35,87 @@ def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
     Raises:
         UserError: a target is unknown, the current folder is not a DVC project, or DVC reports an error.
     """
-    import networkx as nx
+    with _project() as repo:
+        return {stage.addressing: ups for stage, ups in _ordered(repo, targets)}
+
+
+def load_with_checks(targets: Sequence[str] = ()) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Return the stages as `load` does, and the seconds that the check of each stage that is up to date took.
+
+    A stage is up to date if `dvc repro` would skip it and all stages on which it depends: no stage of this run can then
+    change what it reads. The others must be checked in their turn, by `unchanged`. All checks share one pass over the
+    project, since opening it takes longer than checking a stage. Call this while holding the lock of the workspace.
+
+    Raises:
+        UserError: as for `load`.
+    """
+    from dvc.exceptions import DvcException
+
+    skipped: dict[str, float] = {}
+    with _CHECKING, _project() as repo:
+        stages = _ordered(repo, targets)
+        try:
+            with repo.lock:
+                for stage, upstreams in stages:
+                    began = time.monotonic()
+                    if skipped.keys() >= set(upstreams) and _is_unchanged(stage):
+                        skipped[stage.addressing] = time.monotonic() - began
+        except (DvcException, OSError):
+            skipped.clear()  # another process of DVC holds the lock: each stage waits for it in its turn
+    return {stage.addressing: ups for stage, ups in stages}, skipped
+
+
+@contextmanager
+def _project() -> Iterator[Any]:
+    """Open the DVC project in the current folder; raise errors of DVC in the block as UserError."""
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
-    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
     try:
         with Repo(str(Path.cwd()), _wait_for_lock=True) as repo:
-            graph = get_active_graph(repo.index.graph)
-            known = {stage.addressing: stage for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"]))}
-            for target in targets:
-                if target not in known:
-                    raise UserError(f"{target} is not a stage of dvc.yaml; {did_you_mean(target, known)}")
-            wanted = graph.subgraph(plan_repro(graph, [known[t] for t in targets or known]))
-            order = nx.lexicographical_topological_sort(wanted.reverse(copy=True), key=lambda stage: stage.addressing)
-            return {s.addressing: sorted(up.addressing for up in wanted.successors(s)) for s in order}
+            yield repo
     except NotDvcRepoError:
-        raise UserError(f"{Path.cwd()} contains no folder .dvc; run this in the folder of the project") from None
+        raise UserError(NO_PROJECT.format(Path.cwd())) from None
     except DvcException as error:
         raise UserError(f"DVC failed: {error}; `dvc repro --dry` reports the same error") from None
+
+
+def _ordered(repo: Any, targets: Sequence[str]) -> list[tuple[Any, list[str]]]:
+    """Return the stages of DVC in the order of `load`, each with the names of those on which it depends."""
+    import networkx as nx
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+    graph = get_active_graph(repo.index.graph)
+    known = {stage.addressing: stage for stage in plan_repro(graph, collect_stages(repo, ["dvc.yaml"]))}
+    for target in targets:
+        if target not in known:
+            raise UserError(f"{target} is not a stage of dvc.yaml; {did_you_mean(target, known)}")
+    wanted = graph.subgraph(plan_repro(graph, [known[t] for t in targets or known]))
+    order = nx.lexicographical_topological_sort(wanted.reverse(copy=True), key=lambda stage: stage.addressing)
+    return [(s, sorted(up.addressing for up in wanted.successors(s))) for s in order]
+
+
+def _is_unchanged(stage: Any) -> bool:
+    from dvc.exceptions import DvcException
+
+    try:
+        return not stage.frozen and not stage.changed()
+    except (DvcException, OSError):
+        return False  # dvc repro reports the same error, or waits if a path is busy
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Check that the targets are stages and that no other run uses the workspace, before Prefect is imported.
+
+    Raises:
+        UserError: a target is unknown, or another process uses the workspace; or see `load`.
+    """
+    if not Path(".dvc").is_dir():
+        raise UserError(NO_PROJECT.format(Path.cwd()))
+    with lock_workspace():
+        if targets:
+            restore_damaged_locks()
+            load(targets)
 
 
 def restore_damaged_locks() -> list[str]:
@@ -80,7 +143,7 @@ def restore_damaged_locks() -> list[str]:
 
 def _is_lock(file: Path) -> bool:
     try:
-        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError):
         return False
     return isinstance(content, dict) and isinstance(content.get("stages", {}), dict)
@@ -99,7 +162,7 @@ def unchanged(stage: str) -> bool:
         try:
             with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
                 (collected,) = repo.stage.collect(stage)
-                return not collected.frozen and not collected.changed()
+                return _is_unchanged(collected)
         except (DvcException, OSError):
             return False  # dvc repro reports the same error, or waits if a path is busy
 

@@ -92,6 +92,11 @@ class StageRunner:
         self.outcomes[stage] = Outcome(ending, words, time.monotonic() - began)
         return self.outcomes[stage]
 
+    def skip(self, stage: str, seconds: float) -> Outcome:
+        """Store and return the outcome of a stage that was found to be up to date by a check of `seconds`."""
+        self.outcomes[stage] = Outcome("Unchanged", "", time.time() - seconds, seconds)
+        return self.outcomes[stage]
+
     def stop(self) -> None:
         """Interrupt running stages and prevent others from starting."""
         with self._starting:

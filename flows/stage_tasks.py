@@ -5,16 +5,22 @@ Import this module only after `flows.api.connect` if it should set the environme
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from prefect import State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun, TaskRunResult
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows import dvc_graph
 from flows.dvc_repro import findings_file
+from flows.result_artifacts import publish_results
 from flows.source_listing import refuse_what_dvc_cannot_read
 from flows.stage_runner import Outcome, StageRunner
 from flows.state import full_disk_explained
@@ -44,31 +50,42 @@ def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[
         for message in dvc_graph.restore_damaged_locks():
             get_run_logger().warning(message)
         runner = StageRunner(lock, stage_hours and stage_hours * 3600)
-        return run_stages(dvc_graph.load(targets or []), runner), runner.outcomes
+        stages, skipped = dvc_graph.load_with_checks(targets or [])
+        state = run_stages(stages, runner, skipped)
+        if any(outcome.ending in ("Ran", "Restored") for outcome in runner.outcomes.values()) and state.is_completed():
+            publish_results()
+        return state, runner.outcomes
 
 
-def run_stages(stages: dict[str, list[str]], runner: StageRunner) -> State:
+def run_stages(stages: dict[str, list[str]], runner: StageRunner, skipped: Mapping[str, float]) -> State:
     """Run stages as tasks of the current flow, each after those on which it depends.
 
     Args:
         stages: stages, upstream first, each with the stages on which it depends.
         runner: runner of the stages, which is stopped at the end.
+        skipped: stages known to be up to date, each with the duration of the check in seconds.
 
     Returns:
         Completed, or Failed with the reason of each stage that failed.
     """
     futures: dict[str, PrefectFuture[State]] = {}
+    recorded: dict[str, State] = {}
     try:
         for stage, upstreams in stages.items():
-            before = [futures[up] for up in upstreams]
-            futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
+            before = [recorded.get(up) or futures[up] for up in upstreams]
+            if stage in skipped:
+                outcome = runner.skip(stage, skipped[stage])
+                recorded[stage] = record_stage(stage, _completed(outcome), [recorded[up] for up in upstreams])
+            else:
+                futures[stage] = run_stage.submit(stage, runner, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
     finally:
         runner.stop()  # after an interrupt or a cancellation stages may still be running
-    ends = {stage: _end(future.state, runner.outcomes.get(stage)) for stage, future in futures.items()}
+    states = {stage: recorded.get(stage) or futures[stage].state for stage in stages}
+    ends = {stage: _end(state, runner.outcomes.get(stage)) for stage, state in states.items()}
     get_run_logger().info("stages\n%s", table(ends, runner.outcomes))
-    missed = [stage for stage, future in futures.items() if not future.state.is_completed()]
+    missed = [stage for stage, state in states.items() if not state.is_completed()]
     if not missed:
         return Completed(message=f"{quantity(len(ends), 'stage')} up to date")
     not_run = [stage for stage in missed if ends[stage] == "NotRun"]
@@ -86,6 +103,47 @@ def run_stage(stage: str, runner: StageRunner) -> State:
         return Failed(message=outcome.words)
     if outcome.ending == "Stopped":
         return Cancelled(message="the flow was stopped")
+    return _completed(outcome)
+
+
+def record_stage(stage: str, state: State, upstreams: Sequence[State]) -> State:
+    """Record a stage that need not run as a task of the current flow, without starting a task.
+
+    A task that only finds that its stage is up to date takes a thread, four states and several requests. The server
+    creates task runs from events in which they change their state; one event with the final state is enough.
+
+    Args:
+        stage: name of the stage.
+        state: final state, which receives the ids of the runs.
+        upstreams: states of the recorded stages on which it depends.
+
+    Returns:
+        The state.
+    """
+    flow = FlowRunContext.get()
+    assert flow is not None and flow.flow_run is not None, "this is called in a flow"
+    number = uuid4()
+    state.data = stage  # a task that waits for a state without data fails with MissingResult
+    state.state_details.task_run_id, state.state_details.flow_run_id = number, flow.flow_run.id
+    inputs = [TaskRunResult(id=up.state_details.task_run_id) for up in upstreams if up.state_details.task_run_id]
+    fields = {
+        "id": number,
+        "name": stage,
+        "flow_run_id": flow.flow_run.id,
+        "task_key": run_stage.task_key,
+        "dynamic_key": str(number),
+        "task_version": run_stage.version,
+        "task_inputs": {"stage": [], "runner": [], "wait_for": inputs},
+        "run_count": 1,
+        "state": state,
+    }
+    times = dict.fromkeys(("expected_start_time", "start_time", "end_time"), state.timestamp)
+    task_run = TaskRun.model_validate(fields | times)
+    emit_task_run_state_change_event(task_run, initial_state=None, validated_state=state)
+    return state
+
+
+def _completed(outcome: Outcome) -> State:
     return Completed(name=outcome.ending, message=f"{outcome.seconds:.1f} s")
 
 

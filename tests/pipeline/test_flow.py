@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import psutil
 import pytest
-from prefect import State, get_client
+from prefect import State, flow_engine, get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterKey,
@@ -30,7 +31,7 @@ from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows import dvc_graph, supervisor
-from flows.pipeline import pipeline
+from flows.pipeline import end_without_waiting_for_heartbeats, pipeline
 from flows.stage_runner import Outcome, StageRunner
 from stages.core.errors import UserError
 
@@ -202,13 +203,17 @@ def names(state: State) -> dict[str, str | None]:
     return {stage: task.state_name for stage, task in tasks(state).items()}
 
 
-def test_tasks_and_dependencies_equal_those_of_the_dvc_graph(first: tuple[Path, State]) -> None:
-    found = tasks(first[1])
+def dependencies(found: dict[str, TaskRun]) -> dict[str, list[str]]:
+    """Return the stages for which the task of each stage waits, as the Prefect API shows them."""
     names_by_id = {task.id: name for name, task in found.items()}
-    edges = {
+    return {
         name: sorted(names_by_id[up.id] for up in task.task_inputs.get("wait_for", []) if isinstance(up, TaskRunResult))
         for name, task in found.items()
     }
+
+
+def test_tasks_and_dependencies_equal_those_of_the_dvc_graph(first: tuple[Path, State]) -> None:
+    edges = dependencies(tasks(first[1]))
     dry = dvc(first[0], "repro", "--dry", "--force").stdout.splitlines()
     assert sorted(edges) == sorted(line.split("'")[1] for line in dry if line.startswith("Running stage"))
     assert edges == GRAPH
@@ -265,6 +270,42 @@ def test_states_distinguish_ran_unchanged_and_restored(done: Path, first: tuple[
     assert names(restored) == {**dict.fromkeys(GRAPH, "Restored"), DIGITS: "Unchanged"}
 
 
+def test_stages_that_are_up_to_date_are_recorded_without_a_check_in_a_task(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Mock(side_effect=dvc_graph.unchanged)
+    monkeypatch.setattr(dvc_graph, "unchanged", check)
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    found = tasks(run(done))
+    states = {stage: task.state_name for stage, task in found.items()}
+    assert states == {**dict.fromkeys(GRAPH, "Unchanged"), "join": "Ran"}
+    check.assert_called_once_with("join")
+    assert dependencies(found) == GRAPH
+    assert all(task.start_time and task.end_time for task in found.values())
+
+
+def test_a_stage_after_one_that_must_run_is_not_skipped_beforehand(done: Path) -> None:
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("dark 1.5", "dark 0"))
+    with chdir(done), dvc_graph.lock_workspace():
+        assert dvc_graph.unchanged("join")  # for now: "dark" may change what it reads
+        graph, skipped = dvc_graph.load_with_checks()
+    assert graph == GRAPH and set(skipped) == {DIGITS, "bright"}
+
+
+def test_a_flow_sends_heartbeats_and_ends_without_waiting_for_their_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_engine, "_send_heartbeats", flow_engine._send_heartbeats)  # restored after the test
+    end_without_waiting_for_heartbeats()
+    sender: list[threading.Thread] = []
+    engine: Any = Mock(heartbeat_seconds=30, flow_run=None)
+    engine._build_heartbeat_event_template.return_value = ({}, [])
+    engine._emit_flow_run_heartbeat.side_effect = lambda *_: sender.append(threading.current_thread())
+    with flow_engine._send_heartbeats(engine):
+        assert eventually(lambda: sender, 10)
+    assert sender[0].is_alive()  # it sleeps for a second after each heartbeat
+    sender[0].join(10)
+    assert not sender[0].is_alive()
+
+
 def test_dvc_repro_after_the_flow_does_nothing(done: Path) -> None:
     lock = (done / "dvc.lock").read_bytes()
     assert "Data and pipelines are up to date." in dvc(done, "repro").stdout
@@ -303,6 +344,49 @@ def test_state_and_artifact_contain_the_findings_of_a_failed_gate(toy: Path) -> 
     assert "7 pictures are black" in str(artifact.data)
     assert "](data:image/png;base64,bm90IHJlYWxseSBhIHBpY3R1cmU=)" in str(artifact.data)
     assert artifact.task_run_id == found["dark"].id
+
+
+SCORES = {
+    "scores": {
+        "accuracy": {"value": 0.9, "low": 0.85, "high": 0.94},
+        "auc": {"value": 0.97, "low": None, "high": None},
+    },
+    "objective": {"score": "accuracy", "at_least": 0.8, "at_most": None, "met": True},
+}
+
+
+def artifact_data(key: str, state: State) -> list[Any]:
+    """Return the data of the artifacts with a key that a flow run published."""
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return [artifact.data for artifact in found if artifact.flow_run_id == flow_run(state)]
+
+
+def test_a_run_publishes_scores_and_report_unless_nothing_ran(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACULA_REPORT_URL", "http://reports.example/index.html")
+    for file, text in {
+        "evaluate/scores.json": json.dumps(SCORES),
+        "report/index.html": "<title>report</title>",
+    }.items():
+        (done / "data" / file).parent.mkdir(parents=True)
+        (done / "data" / file).write_text(text)
+    assert artifact_data("scores", run(done)) == []
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    state = run(done)
+    (table,) = artifact_data("scores", state)
+    assert json.loads(table) == [
+        {"score": "accuracy", "value": 0.9, "interval": "0.850 to 0.940", "objective": "at least 0.8 (met)"},
+        {"score": "auc", "value": 0.97, "interval": "", "objective": ""},
+    ]
+    assert "http://reports.example/index.html" in artifact_data("report", state)[0]
+
+
+def test_a_run_with_unreadable_scores_completes(done: Path) -> None:
+    (done / "data/evaluate").mkdir()
+    (done / "data/evaluate/scores.json").write_text("{")
+    (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
+    state = run(done)
+    assert state.is_completed() and artifact_data("scores", state) == []
 
 
 def test_findings_of_an_earlier_run_are_not_reported_again(toy: Path) -> None:
