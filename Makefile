@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env weights docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env weights docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql retrain-demo test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -133,6 +133,9 @@ services-stop: $(VENV)/synced ## stop the services
 
 services-status: $(VENV)/synced ## list the services
 	@$(RUN) python -m infra.services status $(ARGUMENTS)
+
+retrain-demo: env $(S3) postgresql ## show retraining, drift, release and a rolled-back deployment on local services: about 15 minutes
+	@OMP_NUM_THREADS=1 $(RUN) python -m infra.retrain_demo $(ARGUMENTS)
 
 example: env ## run a parameter set of docs/examples in its own clone: make example NAME=clothing10 SOURCE=/path/to/clothing10.zip
 	@$(RUN) python -m flows.example "$(NAME)" "$(SOURCE)" "$(CHANGES)"

@@ -94,7 +94,7 @@ class StageRunner:
 
     def skip(self, stage: str, seconds: float) -> Outcome:
         """Store and return the outcome of a stage that was found to be up to date by a check of `seconds`."""
-        self.outcomes[stage] = Outcome("Unchanged", "", time.time() - seconds, seconds)
+        self.outcomes[stage] = Outcome("Unchanged", "", seconds)
         return self.outcomes[stage]
 
     def stop(self) -> None:

@@ -135,6 +135,17 @@ class Services:
         key, secret = (self._secrets[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
         return S3FileSystem(key=key, secret=secret, endpoint_url=self.settings.s3_url, use_listings_cache=False)
 
+    def assign_champion(self, version: str) -> None:
+        """Make a version the champion, as a person does who accepts what held it back.
+
+        Args:
+            version: registered version, such as scans@v0.0.3.
+        """
+        name, _, number = version.partition("@")
+        gto = str(Path(sys.executable).parent / "gto")
+        words = ["assign", name, "--version", number, "--stage", "champion"]
+        subprocess.run([gto, *words], cwd=self.project, env=_plain_environment(), check=True)
+
     def deployment(self, name: str) -> str:
         """Return the id of the deployment of a flow of the same name."""
         return str(self.api(f"deployments/name/{name}/{name}")["id"])
