@@ -22,7 +22,8 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 """File in which DVC records which process reads or writes which path."""
 RELEASE_SECONDS = 30.0
 """Time limit in seconds for the supervisors of a killed run to end its stages."""
-_CHECKING = threading.Lock()
+CHECKING = threading.Lock()
+"""Lock of the threads of a flow: DVC identifies the holder of its own lock by process only."""
 
 
 def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -94,8 +95,7 @@ def unchanged(stage: str) -> bool:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # DVC identifies lock holders by process only, so two threads could hold a lock at the same time.
-    with _CHECKING:
+    with CHECKING:
         try:
             with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
                 (collected,) = repo.stage.collect(stage)
