@@ -23,7 +23,8 @@ RWLOCK = Path(".dvc/tmp/rwlock")
 RELEASE_SECONDS = 30.0
 """Time limit in seconds for the supervisors of a killed run to end its stages."""
 NO_PROJECT = "{} contains no folder .dvc; run this in the folder of the project"
-_CHECKING = threading.Lock()
+CHECKING = threading.Lock()
+"""Lock of the threads of a flow: DVC identifies the holder of its own lock by process only."""
 
 
 def load(targets: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -52,7 +53,7 @@ def load_with_checks(targets: Sequence[str] = ()) -> tuple[dict[str, list[str]],
     from dvc.exceptions import DvcException
 
     skipped: dict[str, float] = {}
-    with _CHECKING, _project() as repo:
+    with CHECKING, _project() as repo:
         stages = _ordered(repo, targets)
         try:
             with repo.lock:
@@ -157,8 +158,7 @@ def unchanged(stage: str) -> bool:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    # DVC identifies lock holders by process only, so two threads could hold a lock at the same time.
-    with _CHECKING:
+    with CHECKING:
         try:
             with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
                 (collected,) = repo.stage.collect(stage)

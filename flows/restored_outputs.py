@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from flows.dvc_graph import CHECKING
+
 
 def remove_damaged(stage: str) -> list[str]:
     """Remove the restored files of a stage whose bytes differ from the recorded digests, also from the cache.
@@ -19,7 +21,7 @@ def remove_damaged(stage: str) -> list[str]:
     from dvc.repo import Repo
 
     removed = []
-    with Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
+    with CHECKING, Repo(str(Path.cwd()), _wait_for_lock=True) as repo, repo.lock:
         (collected,) = repo.stage.collect(stage)
         for out in collected.outs:
             if not out.use_cache or out.hash_info is None or not out.hash_info.value:
