@@ -4,6 +4,7 @@ Each encoder is a module with `widths` and `strides`, finest first. It returns a
 [B, width, H / stride, W / stride].
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -151,7 +152,11 @@ def _googlenet(name: str) -> StagedEncoder:
     return StagedEncoder(initialize_convolutions(network), stages, [64, 192, 480, 832, 1024], [2, 4, 8, 16, 32])
 
 
-ENCODERS = {
+def _efficientnet_lite(name: str) -> TimmEncoder:
+    return TimmEncoder(EFFICIENTNET_LITE[name], 3)
+
+
+ENCODERS: dict[str, Callable[[str], nn.Module]] = {
     "plain": _plain,
     "vgg11": _vgg,
     "vgg16": _vgg,
@@ -159,23 +164,25 @@ ENCODERS = {
     "resnet18": _resnet,
     "resnet34": _resnet,
     "resnet50": _resnet,
+    "efficientnet_lite0": _efficientnet_lite,
+    "efficientnet_lite1": _efficientnet_lite,
+    "efficientnet_lite2": _efficientnet_lite,
 }
-"""Encoders by name, besides EfficientNet-Lite and `timm/NAME`, any network of timm that provides feature maps."""
+"""Encoders by name. Any network of timm that provides feature maps is also supported, as `timm/NAME`."""
 
 
 def build_encoder(name: str, channels: int) -> nn.Module:
     """Build an encoder.
 
     Args:
-        name: key of `ENCODERS` or `EFFICIENTNET_LITE`, or `timm/NAME`.
+        name: key of `ENCODERS`, or `timm/NAME`.
         channels: channels of the images.
 
     Raises:
         UserError: the name is unknown, or the network of timm does not provide feature maps.
     """
-    if name.startswith("timm/") or name in EFFICIENTNET_LITE:
-        return TimmEncoder(EFFICIENTNET_LITE.get(name, name), channels)
+    if name.startswith("timm/"):
+        return TimmEncoder(name, channels)
     if name not in ENCODERS:
-        known = [*ENCODERS, *EFFICIENTNET_LITE, "timm/NAME"]
-        raise UserError(f"network.encoder: {name} is unknown; {did_you_mean(name, known)}")
+        raise UserError(f"network.encoder: {name} is unknown; {did_you_mean(name, [*ENCODERS, 'timm/NAME'])}")
     return adapt_input_channels(ENCODERS[name](name), channels)

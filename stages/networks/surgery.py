@@ -108,7 +108,7 @@ def adapt_input_channels(network: nn.Module, channels: int) -> nn.Module:
     """Replace the first convolution, in place, if its number of input channels is not `channels`."""
     path, first = next((p, m) for p, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != channels:
-        new = nn.Conv2d(
+        new = type(first)(  # subclasses have other paddings
             channels,
             first.out_channels,
             kernel_size=first.kernel_size,  # type: ignore[arg-type]

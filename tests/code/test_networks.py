@@ -25,7 +25,7 @@ VECTOR_NETWORKS = [
     "timm/resnet10t",
     "timm/test_vit",
 ]
-UNET_ENCODERS = [*ENCODERS, "efficientnet_lite0", "timm/test_convnext", "timm/test_efficientnet"]
+UNET_ENCODERS = [*ENCODERS, "timm/test_convnext", "timm/test_efficientnet"]
 MEMBERS = [*((name, "plain") for name in VECTOR_NETWORKS), *(("unet", name) for name in UNET_ENCODERS)]
 # Same code as their smaller variants, and slow.
 LARGER_VARIANTS = {"vgg16", "resnet34", "resnet50", "efficientnet_lite1", "efficientnet_lite2"}
@@ -171,9 +171,7 @@ def test_onnx_equals_torch_at_dynamic_sizes(name: str, encoder: str, tmp_path: P
             assert torch.allclose(torch.from_numpy(onnx_output), network(pixels), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "name", [*ENCODERS, "efficientnet_lite0", "timm/resnet10t", "timm/test_vit", "timm/swin_tiny_patch4_window7_224"]
-)
+@pytest.mark.parametrize("name", [*ENCODERS, "timm/resnet10t", "timm/test_vit", "timm/swin_tiny_patch4_window7_224"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
 def test_encoder_maps_match_declared_widths_and_strides(name: str, size: tuple[int, int]) -> None:
     encoder: Any = build_encoder(name, 1).eval()
