@@ -41,8 +41,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
+from flows.result_artifacts import embedded
 from flows.stage_runner import last_output
-from flows.stage_tasks import blocked, embedded, run_pipeline, summary
+from flows.stage_tasks import blocked, run_pipeline, summary
 
 MAX_CONFLICTS = 3
 """Number of times that a run decides again because another run has registered a version in the meantime."""

@@ -39,7 +39,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.states import Completed, Failed
 
-from flows.stage_tasks import embedded
+from flows.result_artifacts import embedded
 
 ROOT = Path(__file__).parents[1]
 EVENT = "macula.drift"

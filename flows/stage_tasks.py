@@ -3,7 +3,6 @@
 Import this module only after `flows.api.connect` if it should set the environment of Prefect.
 """
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,15 +19,13 @@ from prefect.utilities.engine import emit_task_run_state_change_event
 
 from flows import dvc_graph
 from flows.dvc_repro import findings_file
-from flows.result_artifacts import publish_results
+from flows.result_artifacts import embedded, publish_results
 from flows.source_listing import refuse_what_dvc_cannot_read
+from flows.stage_progress import StageProgress
 from flows.stage_runner import Outcome, StageRunner
 from flows.state import full_disk_explained
 from stages.config.load import load as load_params
 from stages.core.plurals import quantity
-
-LARGEST_PICTURE = 700_000
-"""Size limit in bytes for a picture that is embedded in an artifact; each view of the artifact loads the picture."""
 
 
 def run_pipeline(targets: list[str] | None, stage_hours: float | None) -> tuple[State, dict[str, Outcome]]:
@@ -96,13 +93,20 @@ def run_stages(stages: dict[str, list[str]], runner: StageRunner, skipped: Mappi
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
 def run_stage(stage: str, runner: StageRunner) -> State:
     """Bring one stage up to date and return its outcome as a Prefect state."""
-    outcome = runner.reproduce(stage, get_run_logger().info)
+    progress, logger = StageProgress(stage), get_run_logger()
+
+    def log(line: str) -> None:
+        logger.info(line)
+        progress.read(line)
+
+    outcome = runner.reproduce(stage, log)
     if outcome.ending == "Failed":
         if blocked(stage):
             _publish(stage)
         return Failed(message=outcome.words)
     if outcome.ending == "Stopped":
         return Cancelled(message="the flow was stopped")
+    progress.finish()
     return _completed(outcome)
 
 
@@ -193,18 +197,3 @@ def _publish(stage: str) -> None:
     create_markdown_artifact(
         key=f"{name}-blocked", markdown=words, description=f"Findings with which `{stage}` stopped the pipeline"
     )
-
-
-def embedded(picture: Path, description: str) -> str:
-    """Return Markdown that shows a PNG file in an artifact; empty if the file does not exist.
-
-    Args:
-        picture: PNG file; one that is larger than `LARGEST_PICTURE` is named instead.
-        description: text for readers who do not see the picture.
-    """
-    if not picture.is_file():
-        return ""
-    if picture.stat().st_size > LARGEST_PICTURE:
-        return f"\n\nThe picture is too large to be shown here: `{picture}`\n"
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    return f"\n\n![{description}](data:image/png;base64,{encoded})\n"

@@ -13,6 +13,7 @@ from stages.config.schema_task import Evaluate, Objective, Task
 from stages.config.schema_training import Train
 from stages.dataset.manifest import decode_images, read_manifest
 from stages.dataset.pixel_store import open_split
+from stages.images.contact_sheet import contact_sheet
 from stages.reports.evaluation_report import baseline_sentence, constant_sentence
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
@@ -46,8 +47,8 @@ def main(
 
     `scores.json` also compares each score with those of the best constant prediction and of the baseline.
     `predictions.parquet` has one row per image. `replicates.parquet` has the scores of the images themselves in its
-    first row, then those of each bootstrap resample. The folder `worst` shows the worst errors, if the task has
-    predictions that can be drawn. The test split stays sealed.
+    first row, then those of each bootstrap resample. `errors.png` shows the worst errors, also as files in `worst` if
+    predictions can be drawn. The test split stays sealed.
 
     Raises:
         UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
@@ -89,8 +90,8 @@ def main(
     wrong = predictions[predictions["wrong"]].sort_values("error", ascending=False, kind="stable")
     worst = wrong.head(evaluate.worst_images)
     summary["worst"] = worst[["path", "truth", "answer", "error"]].to_dict("records")
-    if TASKS[spec.task].DRAWN:
-        _draw(rows.iloc[worst.index], [pairs[index] for index in worst.index], ingested, spec, output / "worst")
+    if len(worst):
+        _draw(rows.iloc[worst.index], [pairs[index] for index in worst.index], ingested, spec, output)
     (output / "scores.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     flat = {name: s["value"] for name, s in summary["scores"].items() if s["value"] is not None}
     return {
@@ -144,15 +145,25 @@ def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) ->
     return pd.DataFrame(rows)
 
 
-def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskSpec, folder: Path) -> None:
-    """Write an image file per row, with the truth on the left and the prediction on the right."""
-    folder.mkdir()
-    draw = TASKS[spec.task].draw
-    for number, (pair, picture) in enumerate(zip(pairs, decode_images(rows, ingested), strict=True)):
-        side_by_side = np.concatenate([draw(picture.image, one, spec) for one in pair], axis=1)
-        image = Image.fromarray(side_by_side)
+def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskSpec, output: Path) -> None:
+    """Write `errors.png` with the images and, if predictions can be drawn, a file in `worst` for each.
+
+    Drawn images have the truth on the left and the prediction on the right.
+    """
+    task, pictures = TASKS[spec.task], []
+    if task.DRAWN:
+        (output / "worst").mkdir()
+    for number, (pair, decoded) in enumerate(zip(pairs, decode_images(rows, ingested), strict=True)):
+        drawn = [task.draw(decoded.image, one, spec) for one in (pair if task.DRAWN else pair[:1])]
+        image = Image.fromarray(np.concatenate(drawn, axis=1))
         image.thumbnail((2 * MAX_SIDE, MAX_SIDE))
-        image.save(folder / f"{number:03d}.jpg", quality=88)
+        pictures.append(np.asarray(image))
+        if task.DRAWN:
+            image.save(output / "worst" / f"{number:03d}.jpg", quality=88)
+    captions = [
+        f"{task.describe(truth, spec)}, predicted {task.describe(prediction, spec)}" for truth, prediction in pairs
+    ]
+    contact_sheet(pictures, captions, columns=6).save(output / "errors.png")
 
 
 if __name__ == "__main__":

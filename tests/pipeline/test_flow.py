@@ -366,19 +366,37 @@ def test_a_run_publishes_scores_and_report_unless_nothing_ran(done: Path, monkey
     monkeypatch.setenv("MACULA_REPORT_URL", "http://reports.example/index.html")
     for file, text in {
         "evaluate/scores.json": json.dumps(SCORES),
+        "evaluate/errors.png": "errors",
         "report/index.html": "<title>report</title>",
     }.items():
-        (done / "data" / file).parent.mkdir(parents=True)
+        (done / "data" / file).parent.mkdir(parents=True, exist_ok=True)
         (done / "data" / file).write_text(text)
     assert artifact_data("scores", run(done)) == []
     (done / "dvc.yaml").write_text(DVC_YAML.replace("join 0", "join 0.1"))
     state = run(done)
+    (errors,) = artifact_data("errors", state)
+    assert str(errors).strip() == "![images with the largest errors](data:image/png;base64,ZXJyb3Jz)"
     (table,) = artifact_data("scores", state)
     assert json.loads(table) == [
         {"score": "accuracy", "value": 0.9, "interval": "0.850 to 0.940", "objective": "at least 0.8 (met)"},
         {"score": "auc", "value": 0.97, "interval": "", "objective": ""},
     ]
     assert "http://reports.example/index.html" in artifact_data("report", state)[0]
+
+
+def test_a_long_stage_publishes_its_progress(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.stage_progress.INTERVAL", 0.5)
+    stage = toy / "stage.py"
+    printed = 'print("epoch 3/12  loss", flush=True); time.sleep(0.6); print("epoch 6/12  loss", flush=True)'
+    stage.write_text(stage.read_text().replace("time.sleep(float(seconds))", f"time.sleep(0.6); {printed}"))
+    (progress,) = artifact_data("dark-progress", run(toy, "dark"))
+    assert progress == 100
+    (toy / "dvc.yaml").write_text(DVC_YAML.replace(" 1.5 ", " 1 "))
+    stage.write_text(
+        stage.read_text().replace('(work / "times', "name == 'dark' and sys.exit('error: broken')\n(work / \"times")
+    )
+    (progress,) = artifact_data("dark-progress", run(toy, "dark"))
+    assert progress == 50
 
 
 def test_a_run_with_unreadable_scores_completes(done: Path) -> None:
