@@ -3,7 +3,7 @@
 In a clone of the project below `work/retrain-demo`, with services of its own: three batches arrive in the S3 store, and
 a schedule starts three runs of `retrain`. Then `score` detects drift, which starts a fourth run; the champion is
 released and deployed under load; a model that is too slow is rolled back. The decisions are those of the flows: the
-demonstration checks them and fails if one differs. It ends with `timeline.png`. About ten minutes on two cores.
+demonstration checks them and fails if one differs. It ends with `timeline.png`. About ten minutes on two free cores.
 """
 
 import argparse
@@ -74,6 +74,10 @@ class Demonstration:
         scored = services.run("score", source=ARRIVING, output="work/scored", model="champion")
         self.check("157 digits of another scanner", ["Drift"], scored)
         retrained = services.next_run("retrain", after=began)
+        if (retrained["created_by"] or {}).get("type") != "AUTOMATION":
+            raise UserError(
+                f"another program started {retrained['name']}, not the automation: {retrained['created_by']}"
+            )
         self.check("started by the drift", ["Promoted", "Held"], services.ended(retrained["id"]))
         if self.bars[-1].state == "Held":  # the data have a new warning, which a person accepts
             services.assign_champion(self.bars[-1].note)

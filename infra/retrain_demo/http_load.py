@@ -60,7 +60,7 @@ class Load:
             connection.request("POST", "/v1/predict", self.image, {"Content-Type": "application/octet-stream"})
             response = connection.getresponse()
             content = response.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:  # also an incomplete response
             connection.close()
             return repr(error)
         return "" if response.status == http.HTTPStatus.OK else f"{response.status}: {content[:200]!r}"
