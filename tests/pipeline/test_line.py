@@ -174,7 +174,7 @@ def test_the_flow_after_repro_finds_everything_unchanged(project: Path, tmp_path
         cwd=project, capture_output=True, text=True, timeout=280, env=environment(PREFECT_HOME=str(tmp_path)),
     )  # fmt: skip
     assert flow.returncode == 0, flow.stdout + flow.stderr
-    assert "15 stages up to date" in flow.stdout
+    assert "16 stages up to date" in flow.stdout
     assert " Ran " not in flow.stdout and " Restored " not in flow.stdout
     assert (project / "dvc.lock").read_bytes() == before
 
