@@ -20,7 +20,7 @@ from tests.digit_plans import TINY
 RECIPE = {
     "network": {"name": TINY, "dropout": 0.2},
     "train": {
-        "epochs": 12, "batch_size": 16, "ema_decay": 0.9, "checkpoint_seconds": 0.5, "device": "cpu",
+        "epochs": 50, "batch_size": 16, "ema_decay": 0.9, "checkpoint_seconds": 0.5, "device": "cpu",
         "precision": "32-true", "memory_format": "channels_first",
     },
 }  # fmt: skip
