@@ -60,27 +60,11 @@ def _dead_runs(name: str, within: timedelta, related: dict[str, str | list[str]]
 
     Any other event of the run, such as its end or a pause, is a sign of life as well.
     """
-    return AutomationCore(
-        name=name,
-        description="Mark a run as crashed whose process no longer reports, so that it frees its place in the queue.",
-        trigger=EventTrigger(
-            after={HEARTBEAT},
-            expect={"prefect.flow-run.*"},
-            match=RUNS,
-            match_related=ResourceSpecification(related),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=within,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.CRASHED,
-                force=False,
-                message=f"The process of the run did not report for {within.total_seconds():.0f} s.",
-            )
-        ],
+    return _silent_runs(
+        name,
+        "Mark a run as crashed whose process no longer reports, so that it frees its place in the queue.",
+        (HEARTBEAT, within, related),
+        (StateType.CRASHED, f"The process of the run did not report for {within.total_seconds():.0f} s."),
     )
 
 
@@ -89,27 +73,45 @@ def _runs_not_started(within: timedelta) -> AutomationCore:
 
     Without it, such a run stays pending, and no worker takes it.
     """
+    message = f"A worker took the run, but its process did not start within {within.total_seconds():.0f} s."
+    return _silent_runs(
+        "macula: run that was not started",
+        "Give a run to a worker again that was taken by a worker, but whose process does not run.",
+        (PENDING, within, {"prefect.resource.role": "deployment"}),
+        (StateType.SCHEDULED, message),
+    )
+
+
+def _silent_runs(
+    name: str,
+    description: str,
+    silence: tuple[str, timedelta, dict[str, str | list[str]]],
+    change: tuple[StateType, str],
+) -> AutomationCore:
+    """Return an automation that changes the state of each run without any event for a time after one event.
+
+    Args:
+        name: name of the automation.
+        description: description of the automation.
+        silence: the event, the time after it, and the labels of related resources that a run must have.
+        change: the new state and its message.
+    """
+    after, within, related = silence
+    state, message = change
     return AutomationCore(
-        name="macula: run that was not started",
-        description="Give a run to a worker again that was taken by a worker, but whose process does not run.",
+        name=name,
+        description=description,
         trigger=EventTrigger(
-            after={PENDING},
+            after={after},
             expect={"prefect.flow-run.*"},
             match=RUNS,
-            match_related=ResourceSpecification({"prefect.resource.role": "deployment"}),
+            match_related=ResourceSpecification(related),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
             within=within,
         ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.SCHEDULED,
-                force=False,
-                message=f"A worker took the run, but its process did not start within {within.total_seconds():.0f} s.",
-            )
-        ],
+        actions=[ChangeFlowRunState(name=None, state=state, force=False, message=message)],
     )
 
 

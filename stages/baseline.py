@@ -39,7 +39,8 @@ def main(ingested: In, prepared: In, output: Out, *, task: Task, evaluate: Evalu
             package with the weights is damaged.
     """
     began = time.perf_counter()
-    spec = task_spec_of(open_split(prepared, "val").about)
+    store = open_split(prepared, "val")
+    spec = task_spec_of(store.about)
     if spec.task not in TASKS_WITH_BASELINE:
         reason = f"task {spec.task} does not predict one vector per image"
         print(f"baseline: none, because {reason}", flush=True)
@@ -49,10 +50,10 @@ def main(ingested: In, prepared: In, output: Out, *, task: Task, evaluate: Evalu
     train = rows[rows["split"] == "train"]
     train = train.sample(min(MAX_TRAINING_IMAGES, len(train)), random_state=0).sort_index()
     # The order of the validation images is that of `evaluate`, whose resamples are the same.
-    paths = [path for path, _ in open_split(prepared, "val").rows_by_original()]
+    paths = [path for path, _ in store.rows_by_original()]
     val = rows.set_index("path", drop=False).loc[paths]
     features_NF, name = _features(pd.concat([train, val]), ingested)
-    truths = truths_of(ingested, list(val["path"]), spec)
+    truths = truths_of(ingested, paths, spec)
     predicted = _predict(
         spec,
         features_NF[: len(train)],

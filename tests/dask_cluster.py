@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from infra.retrain_demo.demo_services import free_ports
 from tests.conftest import ROOT
-from tests.service_project import environment, free_ports
+from tests.service_project import environment
 
 DASK = str(Path(sys.executable).parent / "dask")
 

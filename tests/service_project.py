@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from urllib.error import HTTPError
 
 import psutil
 
+from infra.retrain_demo.demo_services import free_ports
 from infra.services import process_records
 from tests.conftest import ROOT
 
@@ -62,17 +62,6 @@ def retrain(fail: bool = False) -> None:
         raise ValueError("seven pictures are black")
 '''
 IGNORED = "work/\nnode_modules\n__pycache__/\n/data/one\n/data/two\n"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that are free now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def eventually(function: Callable[[], Any], seconds: float = 60) -> Any:

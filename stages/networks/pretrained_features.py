@@ -7,6 +7,7 @@ import torch
 
 from stages.core.shapes import Array, Float, UInt8
 from stages.networks import packaged_weights
+from stages.networks.classifiers import EFFICIENTNET_LITE, timm_network
 
 NETWORK = "efficientnet_lite0"
 SIDE = 160
@@ -23,9 +24,7 @@ def pretrained_features(images: Iterable[UInt8[Array, "S S 3"]]) -> Float[Array,
     Raises:
         UserError: the package with the weights is not installed, or its file is not the one that was reviewed.
     """
-    import timm  # takes seconds
-
-    network = timm.create_model(f"tf_{NETWORK}", num_classes=0)
+    network = timm_network(EFFICIENTNET_LITE[NETWORK], [], num_classes=0)
     state = packaged_weights.load_packaged_weights(NETWORK)
     network.load_state_dict({n: v for n, v in state.items() if not n.startswith("classifier.")})
     network.eval().to(memory_format=torch.channels_last)

@@ -41,12 +41,7 @@ def constant_sentence(scores: dict[str, Any], name: str) -> str:
     if constant["value"] is None:
         return f"The {words(name)} of the best constant prediction, {constant['prediction']}, is undefined."
     before = f"The best constant prediction, {constant['prediction']}, has the {words(name)} {_three(constant)}{unit}."
-    if constant["difference"]["value"] is None:
-        return before
-    if constant["difference"]["low"] is None:
-        return f"{before} Images of a single group cannot show that the model is better."
-    verdict = "is better" if constant["better"] else "is not shown to be better"
-    return f"{before} The model {verdict}: the difference is {_three(constant['difference'], '+')}{unit}."
+    return _with_difference(before, "model", constant, unit)
 
 
 def baseline_sentence(scores: dict[str, Any], name: str) -> str:
@@ -63,12 +58,17 @@ def baseline_sentence(scores: dict[str, Any], name: str) -> str:
     if figures["value"] is None:
         return f"The {words(name)} of the baseline, {baseline['model']}, is undefined."
     before = f"The baseline, {baseline['model']}, has the {words(name)} {_three(figures)}{unit}."
+    return _with_difference(before, "network", figures, unit)
+
+
+def _with_difference(before: str, what: str, figures: dict[str, Any], unit: str) -> str:
+    """Return a sentence, followed by one that says whether the model is better, if the difference is defined."""
     if figures["difference"]["value"] is None:
         return before
     if figures["difference"]["low"] is None:
-        return f"{before} Images of a single group cannot show that the network is better."
+        return f"{before} Images of a single group cannot show that the {what} is better."
     verdict = "is better" if figures["better"] else "is not shown to be better"
-    return f"{before} The network {verdict}: the difference is {_three(figures['difference'], '+')}{unit}."
+    return f"{before} The {what} {verdict}: the difference is {_three(figures['difference'], '+')}{unit}."
 
 
 def _three(figures: dict[str, Any], sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Fixtures for published pages: the runtime, a local server and Chromium."""
+"""Fixtures of several modules: a Prefect server, and for published pages the runtime, a local server and Chromium."""
 
 import functools
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.testing.utilities import prefect_test_harness
 
 from stages.publish import RUNTIME
 from tests.conftest import ROOT
@@ -53,3 +54,10 @@ def browser() -> Iterator[Any]:
         opened = playwright_api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def prefect_api() -> Iterator[None]:
+    """Run a temporary Prefect server for a module."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield

@@ -5,13 +5,11 @@ import shutil
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows import registry, workspaces
@@ -21,7 +19,7 @@ from tests.conftest import ROOT, digit_images, png, write_folders, write_params
 from tests.retrain_team import NAME, Team
 from tests.service_project import record_words
 
-pytestmark = [pytest.mark.flows, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(1200), pytest.mark.usefixtures("prefect_api")]
 CHANGES = {
     "ingest": {"name": NAME, "source": f"data/raw/{NAME}"},
     "split": {"by": "source"},
@@ -30,12 +28,6 @@ CHANGES = {
     "benchmark": {"seconds": 0.02},
 }
 STAGES = ("fingerprint", "resolve", "ingest", "validate", "audit", "gate")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture

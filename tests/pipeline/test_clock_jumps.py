@@ -9,12 +9,10 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import registry
 from flows.git_commands import git
@@ -23,7 +21,7 @@ from tests import toy_project
 from tests.retrain_team import NAME, Team
 from tests.service_project import record_words
 
-pytestmark = [pytest.mark.flows, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(1200), pytest.mark.usefixtures("prefect_api")]
 SHIFT = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -61,12 +59,6 @@ int gettimeofday(struct timeval *now, void *zone) {
 HOUR, YEAR = 3600, 365 * 24 * 3600
 STEPS = 40
 """Number of times that the clock is set during a run, once in half a second."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture

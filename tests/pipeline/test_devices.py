@@ -13,8 +13,8 @@ import psutil
 import pytest
 import torch
 
+from infra.retrain_demo.demo_services import free_ports
 from tests.conftest import ROOT, digit_images, prepare_digits, write_params
-from tests.service_project import free_ports
 
 STAGE = ["-m", "stages.train", "../ingested", "../prepared", "../tuned", "../weights", "out"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import TaskRun, TaskRunResult
-from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows import dvc_graph, supervisor
@@ -38,6 +37,7 @@ from stages.core.errors import UserError
 PROJECT = Path(__file__).parents[2]
 DIGITS = "data/raw/dvc.yaml:digits"
 GRAPH = {DIGITS: [], "bright": [DIGITS], "dark": [DIGITS], "join": ["bright", "dark"]}
+pytestmark = pytest.mark.usefixtures("prefect_api")
 STAGE = """
 import json, pathlib, sys, time
 name, seconds, out = sys.argv[1:]
@@ -81,12 +81,6 @@ stages:
     deps: [{dep}]
     outs: [{out}]
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -486,6 +480,7 @@ def reproduce_digits(toy: Path, script: str, limit: float | None = None) -> tupl
 
 FAIL_ONCE = """
 import os, pathlib, signal, sys
+
 if not pathlib.Path("work").exists():
     pathlib.Path("work").mkdir()
     {failure}

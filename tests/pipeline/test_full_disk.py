@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import registry, supervisor
 from flows import retrain as retrain_flow
@@ -18,18 +17,13 @@ from tests.service_project import record_words
 from tests.small_disk import SmallDisk, names_the_disk, small_disk
 
 pytestmark = [
+    pytest.mark.usefixtures("prefect_api"),
     pytest.mark.flows,
     pytest.mark.timeout(2400),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 STAGES = ("ingest", "audit", "train")
 TASKS = ("find_data", "prepare_workspace", "push_data", "compare_with_champion", "record_run")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 from ruamel.yaml import YAML
 
 from flows import registry
@@ -23,15 +22,9 @@ from tests import toy_project
 from tests.retrain_team import NAME, Team
 from tests.service_project import record, record_words
 
-pytestmark = [pytest.mark.flows, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.flows, pytest.mark.timeout(2400), pytest.mark.usefixtures("prefect_api")]
 KILLS = 20
 STEPS = ("find data", "prepare workspace", "ingest", "audit", "train", "push data", "compare with champion", "record")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import registry, workspaces
 from flows.git_commands import git
@@ -17,11 +16,7 @@ from tests.retrain_team import NAME, Team
 from tests.s3_server import running_store, use_store
 from tests.service_project import record_words
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect import State
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import model_source, registry, state, workspaces
 from flows import score as score_flow
@@ -30,11 +29,7 @@ from tests.service_project import record_words
 from tests.shipped import colour_model
 from tests.small_disk import names_the_disk, small_disk
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _api() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 class Site:

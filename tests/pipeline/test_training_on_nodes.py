@@ -10,9 +10,10 @@ from ruamel.yaml import YAML
 
 from flows.git_commands import dvc, git
 from flows.workspaces import AUTHOR
+from infra.retrain_demo.demo_services import free_ports
 from tests.conftest import ROOT, digit_images, write_folders
 from tests.digit_plans import TINY
-from tests.service_project import environment, free_ports
+from tests.service_project import environment
 
 SCRIPT = ROOT / "infra/train_on_nodes.sh"
 JOB = YAML(typ="safe").load(ROOT / "infra/kubernetes-training/job.yaml")
