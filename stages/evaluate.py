@@ -148,7 +148,7 @@ def _predictions(paths: Sequence[str], pairs: Sequence[Pair], spec: TaskSpec) ->
 def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskSpec, output: Path) -> None:
     """Write `errors.png` with the images and, if predictions can be drawn, a file in `worst` for each.
 
-    Drawn images have the truth on the left and the prediction on the right.
+    Drawn images have the truth on the left and the prediction on the right; captions have them in the same order.
     """
     task, pictures = TASKS[spec.task], []
     if task.DRAWN:
@@ -160,9 +160,7 @@ def _draw(rows: pd.DataFrame, pairs: Sequence[Pair], ingested: Path, spec: TaskS
         pictures.append(np.asarray(image))
         if task.DRAWN:
             image.save(output / "worst" / f"{number:03d}.jpg", quality=88)
-    captions = [
-        f"{task.describe(truth, spec)}, predicted {task.describe(prediction, spec)}" for truth, prediction in pairs
-    ]
+    captions = [" \N{RIGHTWARDS ARROW} ".join(task.describe(one, spec) for one in pair) for pair in pairs]
     contact_sheet(pictures, captions, columns=6).save(output / "errors.png")
 
 
