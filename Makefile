@@ -95,7 +95,7 @@ docs: env ## write the generated pages docs/reference/params.md and command-line
 	@mv docs/reference/params.md.part docs/reference/params.md
 	@$(RUN) python -m stages.command_line.reference
 
-demo: repro ## run the whole pipeline on 1,797 handwritten digits: about 3 minutes
+demo: repro ## run the whole pipeline on 1,797 handwritten digits: about 5 minutes
 
 configure: env ## inspect images and propose params.yaml: make configure SOURCE=/path/to/images.zip
 	@$(RUN) macula configure "$(SOURCE)" --inside "$(INSIDE)" $(if $(FORM),--format "$(FORM)") $(if $(REPLACE),--replace) $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(QUICK),--quick)
