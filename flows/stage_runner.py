@@ -23,7 +23,8 @@ MAX_PARALLEL = 2
 BUSY = re.compile(r"^ERROR: .* is busy, it is being blocked by:")
 """Message of DVC if another stage uses an overlapping path; in this case, DVC has not run the command."""
 HINTS = re.compile(r"^(To track the changes with git|To enable auto staging|Use `dvc push`|\s+(git add|dvc config) )")
-KILLED = re.compile(r"^ERROR: failed to reproduce .*: failed to run: .* exited with -9$")
+KILLED = re.compile(r"^ERROR: failed to reproduce .*: failed to run: .* exited with (-9|137)$")
+"""Message of DVC if the command was killed: shells that run it in a child process, such as dash, exit with 137."""
 KILLED_WORDS = "error: the stage was killed (SIGKILL), as the system does when memory is exhausted"
 TEMPORARY = re.compile(
     r"(ConnectionError|ConnectTimeout|ReadTimeout|EndpointConnectionError|IncompleteRead|RemoteDisconnected|SlowDown"

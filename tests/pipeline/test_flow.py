@@ -489,12 +489,17 @@ pathlib.Path(sys.argv[3]).write_text("done")
 
 
 @pytest.mark.parametrize(
-    "failure",
-    ["sys.exit('error: https://host/weights: Connection reset by peer')", "os.kill(os.getpid(), signal.SIGKILL)"],
+    ("failure", "shell"),
+    [
+        ("sys.exit('error: https://host/weights: Connection reset by peer')", "/bin/sh"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "/bin/sh"),  # on Debian dash, which exits with 137
+        ("os.kill(os.getpid(), signal.SIGKILL)", "/bin/bash"),  # is replaced by the command: exits with -9
+    ],
 )
 def test_a_stage_is_run_again_after_a_temporary_failure(
-    toy: Path, failure: str, monkeypatch: pytest.MonkeyPatch
+    toy: Path, failure: str, shell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SHELL", shell)
     monkeypatch.setattr("flows.stage_runner.RETRY_SECONDS", (0.1,))
     outcome, messages = reproduce_digits(toy, FAIL_ONCE.format(failure=failure))
     assert outcome.ending == "Ran" and (toy / "data/raw/digits").read_text() == "done"
