@@ -47,6 +47,18 @@ class Network(Section):
     """Epochs at the start in which pretrained layers are frozen."""
     pretrained_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Learning rate of pretrained layers as a share of `train.learning_rate`."""
+    first_layer_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of the first pretrained layer as a share of that of the last; geometric by depth in between."""
+    pretrained_norms: Literal["auto", "frozen", "trained"] = "auto"
+    """Running statistics of pretrained batch normalizations. frozen: those of the pretraining, in all epochs; trained:
+    those of the training images; auto: frozen."""
+    head: Literal["auto", "linear", "random"] = "auto"
+    """Initial weights of the last layer. linear: ridge regression on the pretrained features of the training images
+    (Kumar et al. 2022); random; auto: linear with pretrained weights for a network with one prediction per image."""
+    normalize: Literal["auto", "weights", "data", "none"] = "auto"
+    """Normalization of the pixels in the network. weights: mean and standard deviation of the images of the
+    pretraining; data: those of the training images; none: pixels in 0..1; auto: weights with pretrained weights,
+    otherwise data."""
 
 
 def _rate(value: Any) -> Any:
@@ -84,6 +96,8 @@ class Train(Section):
     """Share of all steps in which the learning rate rises to `learning_rate`."""
     weight_decay: Share = 0.01
     """Decoupled (adamw, lion) or L2 (adam, sgd, rmsprop) weight decay."""
+    weight_decay_on: Literal["weights", "all"] = "weights"
+    """weights: not on biases, normalizations and position embeddings; all: on every parameter."""
     l1: Share = 0.0
     """Coefficient of the L1 penalty: its gradient pulls every weight towards 0, whatever its size."""
     gradient_clip: Annotated[float, Field(ge=0)] = 0.0

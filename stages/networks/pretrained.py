@@ -82,18 +82,39 @@ def _load_published(network_config: NetworkConfig) -> PretrainedWeights:
         )
     if name in packaged_weights.PACKAGES:
         _report_provenance(name)
-        mean, deviation = [packaged_weights.MEAN] * 3, [packaged_weights.DEVIATION] * 3
-        return PretrainedWeights(packaged_weights.load_packaged_weights(name), mean, deviation)
+        state = packaged_weights.load_packaged_weights(name)
+    elif name.startswith("timm/"):
+        state = _load_timm_weights(network_config, name)
+    else:
+        state = _fetch(_torchvision_weights(name).url, hashed=True)
+    return PretrainedWeights(state, *published_normalization(network_config))
+
+
+def published_normalization(network_config: NetworkConfig) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of the images, 0..1, of the published weights of a network.
+
+    Both are empty if there are no published weights of the network or of its encoder.
+    """
+    name = network_config.encoder if network_config.name in WITH_ENCODER else network_config.name
+    if name == "plain":
+        return [], []
+    if name in packaged_weights.PACKAGES:
+        return [packaged_weights.MEAN] * 3, [packaged_weights.DEVIATION] * 3
     if name.startswith("timm/"):
-        return _load_timm_weights(network_config, name)
+        import timm
+
+        config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+        return (list(config.mean), list(config.std)) if config is not None else ([], [])
+    if name == "googlenet":
+        return [0.5] * 3, [0.5] * 3  # torchvision's `GoogLeNet._transform_input` turns its usual values into these
+    transform = _torchvision_weights(name).transforms()
+    return list(transform.mean), list(transform.std)
+
+
+def _torchvision_weights(name: str) -> Any:
     from torchvision import models
 
-    weights = models.get_model_weights(f"{name}_bn" if name.startswith("vgg") else name).DEFAULT
-    if name == "googlenet":
-        # torchvision's `GoogLeNet._transform_input` turns its usual mean and deviation into these.
-        return PretrainedWeights(_fetch(weights.url, hashed=True), [0.5] * 3, [0.5] * 3)
-    transform = weights.transforms()
-    return PretrainedWeights(_fetch(weights.url, hashed=True), list(transform.mean), list(transform.std))
+    return models.get_model_weights(f"{name}_bn" if name.startswith("vgg") else name).DEFAULT
 
 
 @functools.cache  # once per process, because measurements of `auto` build the network too
@@ -101,10 +122,8 @@ def _report_provenance(network: str) -> None:
     print(f"network.weights: {packaged_weights.provenance(network)}", flush=True)
 
 
-def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWeights:
+def _load_timm_weights(network_config: NetworkConfig, name: str) -> State:
     """Return the published weights of a timm network; timm resizes position embeddings to the working size."""
-    import timm
-
     from stages.networks.classifiers import timm_network
     from stages.networks.encoders import TimmEncoder
 
@@ -120,9 +139,8 @@ def _load_timm_weights(network_config: NetworkConfig, name: str) -> PretrainedWe
         raise UserError(
             f"network.weights: published weights of {name} could not be loaded: {why}; use none, or {MANUALLY}"
         ) from None
-    config = timm.get_pretrained_cfg(name.removeprefix("timm/"))
-    assert config is not None, "pretrained weights have a configuration"
-    return PretrainedWeights(made.state_dict(), list(config.mean), list(config.std))
+    state: State = made.state_dict()
+    return state
 
 
 def _fetch(address: str, hashed: bool = False) -> State:

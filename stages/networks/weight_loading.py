@@ -4,6 +4,7 @@ The outcome of every weight array is reported: loaded, adapted to the channels o
 of the body that does not fit is an error; it is never skipped silently.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +14,13 @@ from torch import nn
 
 from stages.core.errors import UserError
 from stages.networks.network_config import NetworkConfig
-from stages.networks.pretrained import WITH_ENCODER, State, load_pretrained
+from stages.networks.pretrained import (
+    WITH_ENCODER,
+    PretrainedWeights,
+    State,
+    load_pretrained,
+    published_normalization,
+)
 from stages.networks.surgery import Network, Shift
 
 HEADS = (
@@ -64,12 +71,36 @@ def load_weights(network: Network, network_config: NetworkConfig, source: str) -
     pretrained = load_pretrained(source, network_config)
     _check_norm(network, network_config, pretrained.weights, source)
     layers = _load(network, network_config, pretrained.weights, source)
-    own = {name.rpartition(".")[2]: values for name, values in pretrained.weights.items() if name.endswith("_C11")}
-    if pretrained.mean:
-        network.normalize(pretrained.mean, pretrained.deviation)
-    elif "mean_C11" in own:  # weights of another run
-        network.normalize(own["mean_C11"].flatten().tolist(), own["deviation_C11"].flatten().tolist())
+    mean, deviation = _normalization(pretrained, network_config, source)
+    if mean:
+        network.normalize(mean, deviation)
     return layers
+
+
+def _normalization(
+    pretrained: PretrainedWeights, network_config: NetworkConfig, source: str
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of the images on which weights were trained; empty if they are not known.
+
+    Files of weights seldom contain them. Weights of a published architecture are assumed to be trained with the same
+    normalization as the published ones, which nearly all programs for training use.
+    """
+    if pretrained.mean:
+        return pretrained.mean, pretrained.deviation
+    own = {name.rpartition(".")[2]: values for name, values in pretrained.weights.items() if name.endswith("_C11")}
+    if "mean_C11" in own:  # weights of another run
+        return own["mean_C11"].flatten().tolist(), own["deviation_C11"].flatten().tolist()
+    mean, deviation = published_normalization(network_config)
+    _report_assumption(source, tuple(mean), tuple(deviation))
+    return mean, deviation
+
+
+@functools.cache  # once per process, because measurements of `auto` load the weights too
+def _report_assumption(source: str, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+    means, deviations = (", ".join(f"{value:.3f}" for value in values) for values in (mean, deviation))
+    published = f"that of the published weights is assumed (mean {means}; standard deviation {deviations})"
+    used = published if mean else "pixels in 0..1 are assumed"
+    print(f"network.weights: {source} does not state the normalization of its images; {used}", flush=True)
 
 
 def pretrained_parameters(network: Network, layers: list[Layer]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -1,14 +1,16 @@
-"""Replace `auto` in the section `train` by values for these data and this machine, before the training loop."""
+"""Replace `auto` in the sections `train` and `network` by values for these data and this machine, before training."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.tasks.representations import REPRESENTATIONS
 from stages.training.class_weights import MAX_RATIO, class_shares, limited_classes
 from stages.training.devices import single_process_fabric, torch_device
+from stages.training.linear_head import head_problem
 from stages.training.lr_finder import RangeTest, find_learning_rate
 from stages.training.throughput_autotune import autotune
 from stages.training.training_plan import ResolvedParam, TrainingPlan
@@ -31,19 +33,20 @@ class Resolution:
 
 
 def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
-    """Replace every `auto` in the section `train` of a plan, and every setting that has no effect.
+    """Replace every `auto` in the sections `train` and `network` of a plan, and every setting that has no effect.
 
     `loss` follows from the representation, `class_weights` from the score and the data, `device` from the machine,
     `precision`, `memory_format` and `compile` from a short measurement (see `autotune`), `cache_on_device` from the
-    free memory, and `learning_rate` from a range test. Settings without effect are switched off (`unused_settings`).
+    free memory, `pretrained_norms`, `head` and `normalize` from the weights, and `learning_rate` from a range test.
+    Settings without effect are switched off (`unused_settings`).
 
     Args:
         plan: plan with or without `auto`.
         steps: number of steps of the planned training; None: computed from the plan.
 
     Raises:
-        UserError: a device is not available, no learning rate lowers the loss, or a measurement cannot build the
-            network, the optimizer or the loss (see `build_state`).
+        UserError: `normalize` or `head` is not possible, a device is not available, no learning rate lowers the loss,
+            or a measurement cannot build the network, the optimizer or the loss (see `build_state`).
     """
     params = unused_settings(plan)
     plan = _replaced(plan, params)
@@ -55,7 +58,7 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     elif train.class_weights == "balanced" and (limit := _limited_weights(plan)):
         params.append(ResolvedParam("train.class_weights", "balanced", limit))
     if "auto" in (train.precision, train.memory_format, train.compile):
-        fastest = autotune(plan, steps or plan.loader.steps * train.epochs)
+        fastest = autotune(_with_fast_start(plan), steps or plan.loader.steps * train.epochs)
         chosen = {"precision": fastest.precision, "memory_format": fastest.memory_format, "compile": fastest.compile}
         params += [
             ResolvedParam(f"train.{key}", value, fastest.why)
@@ -66,7 +69,13 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         params.append(ResolvedParam("train.cache_on_device", *_resident(plan)))
     if train.device == "auto":
         params.append(ResolvedParam("train.device", torch_device("auto").type, "the best device of this machine"))
+    params += [
+        ResolvedParam(f"network.{key}", *choose(plan))
+        for key, choose in (("pretrained_norms", _norms), ("head", _head), ("normalize", _normalization))
+        if getattr(plan.network, key) == "auto"
+    ]
     plan = _replaced(plan, params)
+    _check_network(plan)
     if train.learning_rate != "auto":
         return Resolution(plan, params, None)
     # The optimizer of the test has rate 1, and each step of the test multiplies it by the rate that is tested.
@@ -77,11 +86,56 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
     return Resolution(_replaced(plan, [rate]), [*params, rate], test)
 
 
+def _with_fast_start(plan: TrainingPlan) -> TrainingPlan:
+    """Return a plan with random weights and 0..1 pixels, which take the same time and need no computation first."""
+    fast = {"pretrained_norms": "trained", "head": "random", "normalize": "none"}
+    return replace(plan, network=plan.network.model_copy(update=fast))
+
+
 def _replaced(plan: TrainingPlan, params: list[ResolvedParam]) -> TrainingPlan:
-    values = {param.key: param.value for param in params}
-    update = {key.removeprefix("train."): value for key, value in values.items() if key.startswith("train.")}
-    frozen_epochs = values.get("network.frozen_epochs", plan.frozen_epochs)
-    return replace(plan, train=plan.train.model_copy(update=update), frozen_epochs=frozen_epochs)
+    def of_section(name: str) -> dict[str, object]:
+        return {param.key.partition(".")[2]: param.value for param in params if param.key.startswith(f"{name}.")}
+
+    return replace(
+        plan,
+        train=plan.train.model_copy(update=of_section("train")),
+        network=plan.network.model_copy(update=of_section("network")),
+    )
+
+
+def _norms(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `network.pretrained_norms`, and the reason for it."""
+    if plan.weights == "none":
+        return "trained", "there are no pretrained layers"
+    return "frozen", "the statistics of a few batches are less reliable than those of the pretraining"
+
+
+def _head(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `network.head`, and the reason for it."""
+    if plan.weights == "none":
+        return "random", "there are no pretrained layers"
+    if problem := head_problem(plan):
+        return "random", problem
+    return "linear", "ridge regression on the features of the pretrained layers"
+
+
+def _normalization(plan: TrainingPlan) -> tuple[str, str]:
+    """Return the value of `network.normalize`, and the reason for it."""
+    if plan.weights == "none":
+        return "data", "there are no pretrained layers"
+    return "weights", "the images must look as in the pretraining"
+
+
+def _check_network(plan: TrainingPlan) -> None:
+    """Check `network.normalize` and `network.head`.
+
+    Raises:
+        UserError: the setting is not possible.
+    """
+    if plan.network.normalize == "weights" and plan.weights == "none":
+        raise UserError("network.normalize: weights, but network.weights is none; use auto, data or none")
+    if plan.network.head == "linear" and (problem := head_problem(plan)):
+        raise UserError(f"network.head: linear, but {problem}; use auto or random")
 
 
 def _class_weights(plan: TrainingPlan) -> tuple[str, str]:

@@ -89,7 +89,7 @@ def fit(plan: TrainingPlan, report: Report, checkpoints: Checkpoints | None = No
 def _train_epoch(plan: TrainingPlan, state: TrainerState, progress: TrainingProgress, guard: FaultTolerance) -> None:
     """Run the remaining steps of the current epoch."""
     loader, processes = state.loader, state.processes
-    state.start_training(frozen=progress.epoch <= plan.frozen_epochs)
+    state.start_training(frozen=progress.epoch <= plan.network.frozen_epochs)
     selected = slice(processes.rank, None, processes.size)
     batches = loader.batches(progress.epoch, state.device, progress.step, selected)
     bar = tqdm(total=loader.steps, initial=progress.step, desc=f"epoch {progress.epoch}", leave=False, disable=None)

@@ -46,7 +46,7 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
             built (see `build_state`).
     """
     state = build_state(plan, fabric)
-    state.model.train()
+    state.start_training(frozen=False)
     batches = chain.from_iterable(state.loader.batches(epoch, state.device) for epoch in count(1))
     rates: list[float] = []
     losses: list[float] = []

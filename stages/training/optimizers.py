@@ -1,4 +1,4 @@
-"""Optimizers by name, with a separate learning rate for pretrained layers."""
+"""Optimizers by name, with separate learning rates for pretrained layers and weight decay on weights only."""
 
 from dataclasses import dataclass
 from inspect import signature
@@ -13,24 +13,63 @@ FUSED = ("cpu", "cuda", "mps")  # device types where torch updates all weights i
 BETAS = (0.9, 0.999)  # of the optimizers of timm that state no betas
 
 
+RATE_LEVELS = 10
+"""Number of different learning rates of pretrained layers: few groups are updated faster than one per layer."""
+
+
 @dataclass(frozen=True)
 class ParameterGroups:
-    """Weights by learning rate: pretrained layers and new layers."""
+    """Parameters by learning rate, pretrained or new, and by weight decay."""
 
     pretrained: list[nn.Parameter]
+    """Pretrained parameters in the order of the layers, the first layer first."""
     new: list[nn.Parameter]
-    pretrained_lr_factor: float
-    """Learning rate of pretrained weights, as a share of the learning rate of new ones."""
+    pretrained_lr_factor: float = 1.0
+    """Learning rate of the last pretrained parameters, as a share of the learning rate of new ones."""
+    first_layer_lr_factor: float = 1.0
+    """Learning rate of the first pretrained parameters, as a share of that of the last."""
+    without_decay: frozenset[int] = frozenset()
+    """`id` of each parameter without weight decay: see `parameters_without_decay`."""
 
     def with_rate(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the groups for an optimizer, with their highest rate as `peak`; the new weights come last."""
-        groups = [(self.pretrained, learning_rate * self.pretrained_lr_factor), (self.new, learning_rate)]
-        return [{"params": weights, "lr": lr, "peak": lr} for weights, lr in groups if weights]
+        """Return the groups for an optimizer, with their highest rate as `peak`; the new parameters come last."""
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for place, parameter in enumerate(self.pretrained):
+            rate = learning_rate * self._pretrained_factor(place)
+            groups.setdefault((rate, id(parameter) in self.without_decay), []).append(parameter)
+        listed = list(groups.items())
+        for bare in (True, False):
+            new = [parameter for parameter in self.new if (id(parameter) in self.without_decay) == bare]
+            listed += [((learning_rate, bare), new)] if new else []
+        return [
+            {"params": parameters, "lr": rate, "peak": rate} | ({"weight_decay": 0.0} if bare else {})
+            for (rate, bare), parameters in listed
+        ]
+
+    def _pretrained_factor(self, place: int) -> float:
+        """Return the rate of a pretrained parameter as a share of that of new ones, in `RATE_LEVELS` steps."""
+        depth = int(RATE_LEVELS * place / len(self.pretrained)) / (RATE_LEVELS - 1)  # 0 first, 1 last
+        return self.pretrained_lr_factor * self.first_layer_lr_factor ** (1 - depth)
 
     def freeze_pretrained(self, frozen: bool) -> None:
         """Exclude the pretrained weights from training, or include them again."""
         for weights in self.pretrained:
             weights.requires_grad_(not frozen)
+
+
+def parameters_without_decay(network: nn.Module) -> frozenset[int]:
+    """Return the `id` of each parameter without weight decay: biases, normalizations and position embeddings.
+
+    Weight decay pulls parameters towards 0, which is no prior for a scale of 1 or for a bias. Position embeddings are
+    those that the networks of timm name in `no_weight_decay`.
+    """
+    named = {
+        f"{path}.{name}" if path else name
+        for path, module in network.named_modules()
+        if callable(listed := getattr(module, "no_weight_decay", None))
+        for name in listed()
+    }
+    return frozenset(id(p) for name, p in network.named_parameters() if p.ndim <= 1 or name in named)
 
 
 def build_optimizer(

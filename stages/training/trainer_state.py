@@ -15,14 +15,16 @@ from stages.core.errors import UserError
 from stages.core.plurals import quantity
 from stages.core.shapes import Float
 from stages.networks import build
+from stages.networks.surgery import Network
 from stages.networks.weight_loading import Layer, load_weights, pretrained_parameters
 from stages.training.batch_loader import Batch, BatchLoader, resident_on
 from stages.training.class_weights import class_weights
 from stages.training.devices import ProcessGroup, multi_process_fabric, process_count, single_process_fabric
 from stages.training.ema import WeightAverage
+from stages.training.linear_head import initialize_last_layer
 from stages.training.loss_context import Loss, LossContext
 from stages.training.losses import LOSSES
-from stages.training.optimizers import ParameterGroups, build_optimizer
+from stages.training.optimizers import ParameterGroups, build_optimizer, parameters_without_decay
 from stages.training.precision import compute_small_maps_in_float32
 from stages.training.training_plan import TrainingPlan
 
@@ -49,6 +51,8 @@ class TrainerState:
     memory_format: torch.memory_format
     layers: list[Layer]
     """Outcome of loading each weight array; empty without pretrained weights."""
+    frozen_norms: bool
+    """Whether pretrained batch normalizations keep their running statistics in all epochs."""
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +69,7 @@ class TrainerState:
         """
         self.parameter_groups.freeze_pretrained(frozen)
         self.model.train()
-        if frozen:
+        if frozen or self.frozen_norms:
             known = {id(weights) for weights in self.parameter_groups.pretrained}
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(module.weight) in known:
@@ -117,7 +121,7 @@ def launch(plan: TrainingPlan) -> Fabric:
     if process_count(train.devices) == 1:
         return single_process_fabric(train.device, train.precision)
     fabric = multi_process_fabric(
-        train.device, train.precision, train.devices, unused_parameters=plan.frozen_epochs > 0
+        train.device, train.precision, train.devices, unused_parameters=plan.network.frozen_epochs > 0
     )
     fabric.launch()
     return fabric
@@ -139,15 +143,23 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     synchronized = processes.size > 1 and fabric.device.type == "cuda"
     network = build(plan.network_config, synchronized)
     layers = load_weights(network, plan.network_config, plan.weights)
+    _normalize(network, plan)
     if train.precision != "32-true" and fabric.device.type == "cpu":
         compute_small_maps_in_float32(network)
     network.to(memory_format=LAYOUTS[train.memory_format])
-    groups = ParameterGroups(*pretrained_parameters(network, layers), plan.pretrained_lr_factor)
+    groups = ParameterGroups(
+        *pretrained_parameters(network, layers),
+        plan.network.pretrained_lr_factor,
+        plan.network.first_layer_lr_factor,
+        parameters_without_decay(network) if train.weight_decay_on == "weights" else frozenset(),
+    )
     model: Any = torch.compile(network) if train.compile == "yes" else network
     optimizer = build_optimizer(
         train.optimizer, groups.with_rate(train.learning_rate), train.momentum, train.weight_decay
     )
     model, optimizer = fabric.setup(model, optimizer)
+    if plan.network.head == "linear":
+        initialize_last_layer(network, plan.data, fabric.device)
     return TrainerState(
         fabric=fabric,
         processes=processes,
@@ -160,7 +172,17 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
         loss=_loss(plan, fabric.device),
         memory_format=LAYOUTS[train.memory_format],
         layers=layers,
+        frozen_norms=plan.network.pretrained_norms == "frozen",
     )
+
+
+def _normalize(network: Network, plan: TrainingPlan) -> None:
+    """Set the normalization of the pixels in a network, unless it is that of the pretrained weights."""
+    channels = plan.network_config.channels
+    if plan.network.normalize == "data":
+        network.normalize(*plan.data.channel_statistics)
+    elif plan.network.normalize == "none":
+        network.normalize([0.0] * channels, [1.0] * channels)
 
 
 def _make_deterministic(seed: int) -> None:

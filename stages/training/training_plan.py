@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from stages.augmentations import AugmentationChoice, AugmentationData, Policy, c
 from stages.config.combinations import class_weights_problem, output_problem
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
+from stages.dataset.channel_statistics import channel_statistics
 from stages.dataset.pixel_store import PixelStore, open_split
 from stages.networks import NetworkConfig, architecture
 from stages.networks.pretrained import locate_weights
@@ -39,6 +41,11 @@ class TrainingData:
     train_truths: list[Any]
     """Ground truth of each original image of `train_sample`."""
 
+    @cached_property
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of the training images per channel, 0..1; see `channel_statistics`."""
+        return channel_statistics(self.train_set)
+
 
 @dataclass(frozen=True)
 class ResolvedParam:
@@ -58,18 +65,17 @@ class TrainingPlan:
     loader: BatchLoader
     train: Train
     """Section `train`; `auto_params.resolve_auto` replaces its `auto` values."""
-    frozen_epochs: int
-    """Epochs at the start in which pretrained layers are not trained."""
-    pretrained_lr_factor: float
-    """Learning rate of pretrained layers, as a share of `train.learning_rate`."""
+    network: Network
+    """Section `network`; `auto_params.resolve_auto` replaces its `auto` values. `network_config` is made from it."""
     weights: str
     """Initial weights: none, default, an address or a path."""
     score: str
     loss: str
 
     def unresolved(self) -> list[str]:
-        """Return the keys of `train` that are still `auto`."""
-        return [key for key, value in self.train.model_dump().items() if value == "auto"]
+        """Return the keys of `train` and `network` that are still `auto`."""
+        sections = {"train": self.train, "network": self.network}
+        return [f"{s}.{key}" for s, values in sections.items() for key, value in values if value == "auto"]
 
 
 def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
@@ -116,8 +122,7 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
         network_config=config,
         loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
         train=train,
-        frozen_epochs=network.frozen_epochs,
-        pretrained_lr_factor=network.pretrained_lr_factor,
+        network=network,
         score=score_of(spec.task, sections["task"].score),
         weights=locate_weights(network.weights, weights),
         loss=loss_of(spec.representation, train.loss),

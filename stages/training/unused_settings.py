@@ -43,7 +43,8 @@ def _of_network(plan: TrainingPlan) -> Iterator[tuple[str, object, str]]:
     if config.encoder != default.encoder and config.name not in WITH_ENCODER:
         yield "network.encoder", default.encoder, f"{config.name} has no separate encoder"
     if plan.weights == "none":
-        if plan.frozen_epochs:
-            yield "network.frozen_epochs", 0, "there are no pretrained layers"
-        if plan.pretrained_lr_factor != default.pretrained_lr_factor:
-            yield "network.pretrained_lr_factor", default.pretrained_lr_factor, "there are no pretrained layers"
+        for key in ("frozen_epochs", "pretrained_lr_factor", "first_layer_lr_factor"):
+            if getattr(plan.network, key) != getattr(default, key):
+                yield f"network.{key}", getattr(default, key), "there are no pretrained layers"
+        if plan.network.pretrained_norms == "frozen":
+            yield "network.pretrained_norms", "trained", "there are no pretrained layers"

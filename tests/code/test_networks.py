@@ -243,7 +243,7 @@ def test_state_dict_file_restores_network(resnet: Path) -> None:
     pixels = image(3, 64, 64)
     with torch.no_grad():
         expected = torchvision_network("resnet18", num_classes=10)(pixels)
-        assert torch.allclose(network(pixels), expected, atol=1e-5)
+        assert torch.allclose(network.body(pixels), expected, atol=1e-5)
     assert set(count_states(layers)) == {"loaded"}
 
 
@@ -303,10 +303,10 @@ def test_weights_of_another_run_are_loaded_into_encoder_and_network(name: str, t
 def test_adapted_first_convolution_preserves_output_for_grey_images(resnet: Path) -> None:
     pixels = image(1, 64, 64)
     with torch.no_grad():
-        expected = load("resnet18", resnet, outputs=10)[0](pixels.expand(-1, 3, -1, -1))
+        expected = load("resnet18", resnet, outputs=10)[0].body(pixels.expand(-1, 3, -1, -1))
         for channels in (1, 5):
             network, layers = load("resnet18", resnet, outputs=10, channels=channels)
-            assert torch.allclose(network(pixels.expand(-1, channels, -1, -1)), expected, atol=1e-4)
+            assert torch.allclose(network.body(pixels.expand(-1, channels, -1, -1)), expected, atol=1e-4)
             assert [n for n, layer in layers.items() if layer.state == "adapted"] == ["body.conv1.weight"]
             assert len(pretrained_parameters(network, list(layers.values()))[0]) == 60
 

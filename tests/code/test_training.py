@@ -254,6 +254,8 @@ def test_class_weights_are_chosen_from_the_data(make_plan: MakePlan) -> None:
         ("network", "encoder", "vgg11", "resnet18", {}),
         ("network", "frozen_epochs", 3, 0, {}),
         ("network", "pretrained_lr_factor", 0.5, 0.1, {}),
+        ("network", "first_layer_lr_factor", 0.5, 1.0, {}),
+        ("network", "pretrained_norms", "frozen", "trained", {}),
     ],
 )
 def test_settings_without_effect_are_named_and_switched_off(
@@ -263,8 +265,8 @@ def test_settings_without_effect_are_named_and_switched_off(
     resolution = resolve_auto(make_plan({section: {key: value}} if section == "network" else None, **train))
     (param,) = [one for one in resolution.params if one.key == f"{section}.{key}"]
     assert param.value == off and param.why.startswith("without effect: ")
-    used = resolution.plan.train if section == "train" else resolution.plan
-    assert getattr(used, key, off) in (off, value if key == "pretrained_lr_factor" else off)
+    used = resolution.plan.train if section == "train" else resolution.plan.network
+    assert getattr(used, key) == off
 
 
 @pytest.mark.parametrize(
@@ -312,13 +314,12 @@ def test_the_training_loop_refuses_auto_values(make_plan: MakePlan) -> None:
     plan = make_plan(
         precision="auto", memory_format="auto", cache_on_device="auto", device="auto", learning_rate="auto"
     )
+    automatic = ("cache_on_device", "device", "learning_rate", "loss", "memory_format", "precision")
     assert sorted(plan.unresolved()) == [
-        "cache_on_device",
-        "device",
-        "learning_rate",
-        "loss",
-        "memory_format",
-        "precision",
+        "network.head",
+        "network.normalize",
+        "network.pretrained_norms",
+        *(f"train.{key}" for key in automatic),
     ]
     with pytest.raises(AssertionError, match="resolve_auto replaces auto"):
         fit(plan, ignore)
