@@ -122,12 +122,16 @@ class Train(Section):
     devices: Annotated[int, Field(ge=1)] = 1
     """Number of processes, each with a device, that share every batch on this machine; under torchrun, the processes
     that it started."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Arithmetic of the network; auto: bf16-mixed where a trial shows it to be clearly faster."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Arithmetic of the network; 16-mixed is fp16 with scaled losses; auto: bf16-mixed, or 16-mixed on a GPU without
+    bf16, where a trial shows it to be clearly faster."""
     memory_format: Literal["auto", "channels_first", "channels_last"] = "auto"
     """Memory format of tensors; auto: by the same trial."""
     compile: Literal["auto", "no", "yes"] = "auto"
     """torch.compile, which requires a C++ compiler; auto: by the same trial on cuda, no elsewhere."""
+    gradient_checkpointing: bool = False
+    """Whether the features inside each block of the network are computed again in the backward pass instead of being
+    kept: less memory, about a third more time, the same weights (Chen et al. 2016)."""
     cache_on_device: Literal["auto", "no", "yes"] = "auto"
     """Whether all training images are kept in the device's memory; auto: on cuda, where they take less than half of the
     free memory."""

@@ -53,7 +53,7 @@ def single_process_fabric(name: str, precision: str) -> Fabric:
 
     Args:
         name: value of `train.device`.
-        precision: 32-true or bf16-mixed.
+        precision: 32-true, bf16-mixed or 16-mixed.
 
     Raises:
         UserError: the device is not available.
@@ -66,7 +66,7 @@ def multi_process_fabric(name: str, precision: str, devices: int, unused_paramet
 
     Args:
         name: value of `train.device`.
-        precision: 32-true or bf16-mixed.
+        precision: 32-true, bf16-mixed or 16-mixed.
         devices: value of `train.devices`; under torchrun, the number of processes that it started on this machine
             applies instead.
         unused_parameters: whether some weights have no gradient in some epochs, which DDP must check for.
@@ -78,6 +78,12 @@ def multi_process_fabric(name: str, precision: str, devices: int, unused_paramet
     nodes = process_count(devices) // local
     strategy = DDPStrategy(find_unused_parameters=unused_parameters)
     return _fabric(name, precision, devices=local, num_nodes=nodes, strategy=strategy)
+
+
+def loss_scale(fabric: Fabric) -> float:
+    """Return the factor by which losses and gradients are multiplied until the next step: 1 unless fp16 is used."""
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
+    return 1.0 if scaler is None else float(scaler.get_scale())
 
 
 def _fabric(name: str, precision: str, **options: Any) -> Fabric:

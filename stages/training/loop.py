@@ -11,6 +11,7 @@ from stages.core.plurals import quantity
 from stages.networks.weight_loading import Layer
 from stages.training.batch_loader import Batch, step_seed
 from stages.training.checkpoints import Checkpoints
+from stages.training.devices import loss_scale
 from stages.training.resume import FaultTolerance, NotFiniteError
 from stages.training.schedules import lr_factor
 from stages.training.trainer_state import TrainerState, build_state, launch
@@ -130,7 +131,7 @@ def _step(
     if train.l1:
         for weights in state.network.parameters():
             if weights.grad is not None:
-                weights.grad.add_(weights.detach().sign(), alpha=train.l1)
+                weights.grad.add_(weights.detach().sign(), alpha=train.l1 * loss_scale(state.fabric))
     if train.gradient_clip:
         state.fabric.clip_gradients(state.model, optimizer, max_norm=train.gradient_clip, error_if_nonfinite=False)
     optimizer.step()

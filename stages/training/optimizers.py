@@ -73,7 +73,7 @@ def parameters_without_decay(network: nn.Module) -> frozenset[int]:
 
 
 def build_optimizer(
-    name: str, groups: list[dict[str, Any]], momentum: float, weight_decay: float
+    name: str, groups: list[dict[str, Any]], momentum: float, weight_decay: float, scaled: bool = False
 ) -> torch.optim.Optimizer:
     """Build an optimizer.
 
@@ -82,11 +82,12 @@ def build_optimizer(
         groups: parameter groups of `ParameterGroups.with_rate`.
         momentum: momentum of sgd and rmsprop, beta 1 of the others, 0..<1; see `uses_momentum`.
         weight_decay: decoupled (adamw, lion) or L2 (adam, sgd, rmsprop), 0..1.
+        scaled: whether gradients are scaled (fp16): Fabric cannot clip them for fused optimizers.
 
     Raises:
         UserError: the name is unknown, or timm cannot build the optimizer.
     """
-    fused = groups[0]["params"][0].device.type in FUSED
+    fused = not scaled and groups[0]["params"][0].device.type in FUSED
     match name:
         case "adamw":
             return torch.optim.AdamW(groups, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)

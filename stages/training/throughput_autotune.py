@@ -23,7 +23,8 @@ from stages.training.training_plan import TrainingPlan
 FOLDER = Path("work/autotune")
 MAX_SHARE = 0.05  # share of the training time that the measurement may take
 MIN_SECONDS, MIN_STEPS = 0.5, 2  # per setting
-REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25}  # over the best one before; higher for bf16: less exact
+REQUIRED_SPEEDUP = {"32-true": 1.1, "bf16-mixed": 1.25, "16-mixed": 1.25}
+"""Speed-up over the best setting before it that a setting must have; higher for 16 bits, which are less exact."""
 VECTOR_UNITS_OF_BF16 = ("AVX512", "SVE")  # with AVX2, bf16 is emulated: a convolution took 50 times as long
 Setting = tuple[str, str, str]
 """Precision, memory format and compile."""
@@ -76,13 +77,25 @@ def _candidates(plan: TrainingPlan) -> Iterator[Setting]:
     """Return the possible settings; in the first one, every `auto` has its default value."""
     train, device = plan.train, torch_device(plan.train.device).type
     boxes = plan.data.spec.representation == "boxes"  # box coordinates require more than 16 bits
-    bf16 = not boxes and (device != "cpu" or torch.backends.cpu.get_cpu_capability().startswith(VECTOR_UNITS_OF_BF16))
-    precisions = [train.precision] if train.precision != "auto" else ["32-true"] + ["bf16-mixed"] * bf16
+    precisions = ["32-true", *([] if boxes else _half_precision(device))]
+    if train.precision != "auto":
+        precisions = [train.precision]
     layouts = [train.memory_format] if train.memory_format != "auto" else ["channels_first", "channels_last"]
     compiled = [train.compile] if train.compile != "auto" else ["no"] + ["yes"] * (device == "cuda" and not boxes)
     if process_count(train.devices) > 1:  # a measurement in one process does not represent several
         precisions, layouts, compiled = precisions[:1], layouts[:1], compiled[:1]
     return ((p, layout, c) for c in compiled for p in precisions for layout in layouts)
+
+
+def _half_precision(device: str) -> list[str]:
+    """Return the 16-bit precision that a type of device computes without emulation, if any."""
+    match device:
+        case "cpu":
+            fast = torch.backends.cpu.get_cpu_capability().startswith(VECTOR_UNITS_OF_BF16)
+            return ["bf16-mixed"] if fast else []
+        case "cuda" if not torch.cuda.is_bf16_supported(including_emulation=False):
+            return ["16-mixed"]
+    return ["bf16-mixed"]
 
 
 def _fastest(plan: TrainingPlan, settings: list[Setting], steps: int) -> ThroughputSettings:

@@ -21,6 +21,7 @@ from stages.training.batch_loader import Batch, BatchLoader, resident_on
 from stages.training.class_weights import class_weights
 from stages.training.devices import ProcessGroup, multi_process_fabric, process_count, single_process_fabric
 from stages.training.ema import WeightAverage
+from stages.training.gradient_checkpointing import checkpoint_blocks
 from stages.training.linear_head import initialize_last_layer
 from stages.training.loss_context import Loss, LossContext
 from stages.training.losses import LOSSES
@@ -95,17 +96,19 @@ class TrainerState:
             yield self.network
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of network, optimizer and weight average."""
+        """Return the state of network, optimizer, weight average and loss scale."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": {"weights": self.average.weights, "updates": self.average.updates},
+            "precision": self.fabric.strategy.precision.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, which is copied: later steps leave `state` unchanged."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would keep and update its tensors
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.average.updates = state["average"]["updates"]
         for name, values in state["average"]["weights"].items():
             self.average.weights[name].copy_(values)
@@ -146,6 +149,8 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     _normalize(network, plan)
     if train.precision != "32-true" and fabric.device.type == "cpu":
         compute_small_maps_in_float32(network)
+    if train.gradient_checkpointing:
+        checkpoint_blocks(network, plan.network_config.name)
     network.to(memory_format=LAYOUTS[train.memory_format])
     groups = ParameterGroups(
         *pretrained_parameters(network, layers),
@@ -155,7 +160,11 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     )
     model: Any = torch.compile(network) if train.compile == "yes" else network
     optimizer = build_optimizer(
-        train.optimizer, groups.with_rate(train.learning_rate), train.momentum, train.weight_decay
+        train.optimizer,
+        groups.with_rate(train.learning_rate),
+        train.momentum,
+        train.weight_decay,
+        scaled=train.precision == "16-mixed",
     )
     model, optimizer = fabric.setup(model, optimizer)
     if plan.network.head == "linear":
