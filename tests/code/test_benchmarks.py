@@ -37,10 +37,16 @@ from benchmarks.pipeline.dataset_scaling import photo_like
 from benchmarks.result_pages import replace_block
 from benchmarks.serving import compare_serving, fuzz_server
 from benchmarks.serving.serving_tables import CLIENTS
-from benchmarks.training import compare_training, detector_normalization, training_defaults, training_step_speed
+from benchmarks.training import (
+    compare_training,
+    detector_normalization,
+    fine_tuning,
+    training_defaults,
+    training_step_speed,
+)
 from stages.audits import AUDITS
 from stages.core.findings import Finding
-from tests.conftest import ROOT
+from tests.conftest import ROOT, digit_images, prepare_digits
 from tests.shipped import colour_model
 
 Main = Callable[[list[str]], Path | None]
@@ -252,6 +258,29 @@ def test_training_defaults_measures_every_setting(tmp_path: Path) -> None:
     }
     assert_positive(found["points"])
     assert all(table(found[name]) for name, (_, table) in training_defaults.PARTS.items())
+
+
+def test_fine_tuning_resumes_and_compares_seeds_in_pairs(tmp_path: Path) -> None:
+    images = digit_images(per_class=8, classes=3)
+    ingested, prepared = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=16)
+    project = tmp_path / "project"
+    (project / "data/weights").mkdir(parents=True)
+    (project / "data/ingest").symlink_to(ingested)
+    (project / "data/prepare").symlink_to(prepared)
+    (project / "params.yaml").write_text(Path("params.yaml").read_text())
+    given = [f"digits={project}", "--seeds", "2", "--only", "random weights", "--changes"]
+    given.append("network.name=timm/test_resnet network.weights=none train.epochs=1 train.device=cpu")
+    runs = run_tiny(fine_tuning.main, tmp_path / "out", *given)
+    assert [(run["setting"], run["seed"]) for run in runs] == [
+        ("defaults", 0),
+        ("random weights", 0),
+        ("defaults", 1),
+        ("random weights", 1),
+    ]
+    assert_positive([run["cpu_seconds"] for run in runs])
+    assert run_tiny(fine_tuning.main, tmp_path / "out", *given) == runs  # nothing is trained again
+    runs[1]["best"], runs[3]["best"] = runs[0]["best"] + 0.1, runs[2]["best"] + 0.3
+    assert "| +0.200 ± 0.100 |" in fine_tuning.table(runs)
 
 
 @pytest.mark.slow
