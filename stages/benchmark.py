@@ -125,7 +125,7 @@ def _runtime_calls(
     The shipped model includes resizing and the decoding of outputs; torch does not.
     """
     image_NHWC = store.image_NHWC[np.arange(batch) % len(store)]
-    image_NCHW = scale(torch.from_numpy(image_NHWC))
+    image_NCHW = scale(torch.from_numpy(image_NHWC), model.spec.white_level)
     images = list(image_NHWC)
 
     def by_torch() -> None:

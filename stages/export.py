@@ -69,7 +69,7 @@ class ExportedModel(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the outputs for images [N, H, W, C], uint8 or uint16 of any size; maps have the size of the images."""
-        raw = self.network(scale(fit_image(image, self.spec.fit, self.spec.size)))
+        raw = self.network(scale(fit_image(image, self.spec.fit, self.spec.size), self.spec.white_level))
         return HEADS[self.spec.representation](raw, image.shape[1], image.shape[2], self.spec)
 
 
@@ -277,7 +277,7 @@ def to_onnx(network: nn.Module, spec: TaskSpec, file: Path) -> None:
         file: ONNX file to write.
     """
     if spec.representation == "boxes":
-        shipped: nn.Module = ExportedDetector(network, spec.size, spec.masks)
+        shipped: nn.Module = ExportedDetector(network, spec.size, spec.masks, spec.white_level)
         _write(shipped, spec, file, 1, ["box", "label", "score", *(["mask"] if spec.masks else [])])
     else:
         _write(ExportedModel(network, spec), spec, file, 2, [OUTPUTS[spec.representation]])

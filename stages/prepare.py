@@ -45,6 +45,8 @@ from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
 Array = np.ndarray[Any, Any]
+MAX_BRIGHTER = 1e-4
+"""Share of pixels that may be brighter than the level that is scaled to 1: hot pixels of a camera."""
 
 
 def main(
@@ -84,15 +86,32 @@ def main(
     counts = {}
     for split, part in rows.groupby("split"):
         counts[str(split)] = _write_split(output, str(split), part, ingested, spec)
-    about = {**dataset, **spec.as_json()}
-    write_about(output, about)
+    write_about(output, {**dataset, **spec.as_json()})
     train_set = open_split(output, "train")
+    spec = replace(spec, white=_white_level(train_set, spec, prepare.white))
+    about = {**dataset, **spec.as_json()}
     of_classes = REPRESENTATIONS[spec.representation].stores == "index"
     class_N = np.asarray(train_set.target) if of_classes else None
     looks = {**measure_symmetries(train_set, class_N), "black_border_share": black_border_share(train_set)}
     write_about(output, about | looks)
     parts = _write_bones(output, train_set, spec, prepare.articulated_parts, task.skeleton)
     return {"size": spec.size, "channels": spec.channels, **counts, **parts, **looks}
+
+
+def _white_level(train_set: PixelStore, spec: TaskSpec, white: int | str) -> int:
+    """Return the level of 16-bit images that is scaled to 1; 0, the largest of the bit depth, for others."""
+    if spec.depth == 8:
+        return 0
+    if isinstance(white, int):
+        return white
+    if REPRESENTATIONS[spec.representation].stores == "image":
+        return 0  # input and target must have the same scale, and targets may be brighter
+    whites = 2 ** np.arange(8, 17) - 1
+    brighter = np.zeros(len(whites))
+    for image_HWC in train_set.image_NHWC:
+        ordered = np.sort(image_HWC, axis=None)
+        brighter += ordered.size - np.searchsorted(ordered, whites, side="right")
+    return int(whites[np.argmax(brighter <= MAX_BRIGHTER * train_set.image_NHWC.size)])
 
 
 def _write_bones(

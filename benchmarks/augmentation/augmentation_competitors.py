@@ -73,7 +73,7 @@ def macula(recipe: AugmentationRecipe, device: torch.device) -> Augmenter:
 
     def batch(image_NHWC: Tensor, mask_NHW: Tensor | None) -> AugmentedBatch:
         draws = BatchRandom(0, next(epochs), np.arange(len(image_NHWC)))
-        image_BCHW, warp = policy(scale(image_NHWC.to(device)), draws)
+        image_BCHW, warp = policy(scale(image_NHWC.to(device), 255), draws)
         if mask_NHW is not None:
             assert warp is not None
             mask_NHW = transform_targets("labels", mask_NHW.to(device), warp)

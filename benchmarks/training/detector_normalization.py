@@ -105,7 +105,7 @@ def train(norm: str, scenes: list[Scene], steps: int) -> Any:
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    model: Any = build(NetworkConfig("mask_rcnn", "resnet18", 3, len(LABELS), norm, 0.0, SIDE, False)).train()
+    model: Any = build(NetworkConfig("mask_rcnn", "resnet18", 3, len(LABELS), norm, 0.0, SIDE, False, 255)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, steps)
     for _ in range(steps):
@@ -128,7 +128,7 @@ def mean_loss(model: Any, scenes: list[Scene]) -> float:
 def average_precision(model: Any, scenes: list[Scene]) -> float:
     """Return the average precision, mean over IoU .5 to .95."""
     spec = TaskSpec("instances", "boxes", "shapes", labels=LABELS, size=SIDE, fit="letterbox")
-    detector = ExportedDetector(model.eval(), SIDE, False).eval()
+    detector = ExportedDetector(model.eval(), SIDE, False, 255).eval()
     targets, predictions = [], []
     for scene in scenes:
         with torch.inference_mode():

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from stages.config.expectation_names import LEFT_OUT, OFFERED, OWN
 from stages.config.schema_base import Section, Share, Text, Unit
@@ -272,6 +272,13 @@ class Gate(Section):
     """Reason for accepting a finding, by finding id. The report shows both."""
 
 
+def _white(value: Any) -> Any:
+    """Check a white level, with one message instead of one for each type of the union."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 255 <= value <= 65535):
+        return value
+    raise ValueError("Input should be a whole number from 255 to 65535, or auto")
+
+
 class Prepare(Section):
     """Pixels that the network is trained on."""
 
@@ -282,6 +289,12 @@ class Prepare(Section):
     fit: Literal["stretch", "letterbox", "tile"] = "stretch"
     """stretch: resized without keeping the aspect ratio; letterbox: resized with the aspect ratio kept, black below or
     to the right; tile: cut into overlapping tiles, not resized (segmentation and image)."""
+    white: Annotated[
+        int | Literal["auto"], BeforeValidator(_white), Field(json_schema_extra={"range": "255..65535, or auto"})
+    ] = "auto"
+    """Level of 16-bit images that is scaled to 1. auto: the smallest of 255, 511, 1023, ... 65535 that at most 0.01 %
+    of the pixels of the training images exceed, such as 4095 for a camera of 12 bits; 65535 for images as targets.
+    Images of 8 bits are divided by 255."""
     overlap: Annotated[float, Field(ge=0, le=0.75), Unit("share of size")] = 0.25
     """Overlap of neighbouring tiles."""
     articulated_parts: Literal["auto", "none", "foreground", "points"] = "auto"

@@ -7,16 +7,16 @@ from stages.dataset.pixel_store import PixelStore
 MAX_IMAGES = 500
 """Number of evenly spaced images that are read."""
 MIN_DEVIATION = 1e-4
-"""Smallest standard deviation that is returned, so that dividing by it is safe: 7 of 65,535 levels."""
+"""Smallest standard deviation that is returned, so that dividing by it is safe."""
 
 
-def channel_statistics(store: PixelStore) -> tuple[list[float], list[float]]:
+def channel_statistics(store: PixelStore, white: int) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel, for pixels in 0..1, without the padding of the images.
 
     Args:
         store: images, of which at most `MAX_IMAGES` are read.
+        white: level that is scaled to 1.
     """
-    white = float(np.iinfo(store.image_NHWC.dtype).max)
     channels = store.image_NHWC.shape[3]
     pixels, sum_C, squares_C = 0, np.zeros(channels), np.zeros(channels)
     placements = store.placements()

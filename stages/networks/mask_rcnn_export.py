@@ -75,10 +75,11 @@ def _interpolation(begin_M: torch.Tensor, end_M: torch.Tensor, length: int, cell
 
 
 class ExportedDetector(nn.Module):
-    """Exported module that detects objects in one image, uint8 [1, H, W, C] of any size."""
+    """Exported module that detects objects in one image [1, H, W, C] of any size, uint8 or uint16."""
 
-    def __init__(self, network: Any, size: int, masks: bool) -> None:
+    def __init__(self, network: Any, size: int, masks: bool, white: int) -> None:
         super().__init__()
+        self.white = white
         self.network, self.size, self.masks = network, size, masks
         detector: Any = network.body.detector
         self.parts = detector
@@ -94,7 +95,7 @@ class ExportedDetector(nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return boxes, labels, scores and optionally masks of the objects in one image, in pixels of the image."""
-        working = scale(fit_image(image, "letterbox", self.size))
+        working = scale(fit_image(image, "letterbox", self.size), self.white)
         found = self.detect((working - self.network.mean_C11) / self.network.deviation_C11)
         outputs = at_original_size(found, image.shape[1], image.shape[2], self.size)
         return tuple(outputs[name] for name in ("box", "label", "score", *(["mask"] if self.masks else [])))

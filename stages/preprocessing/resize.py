@@ -69,10 +69,15 @@ def letterbox_size(height: int, width: int, size: int) -> tuple[int, int]:
     return torch.sym_max(1, inner_height), torch.sym_max(1, inner_width)  # type: ignore[return-value]  # or symbolic
 
 
-def scale(image_NHWC: torch.Tensor) -> torch.Tensor:
-    """Convert uint8 or uint16 images [N, H, W, C] to float32 [N, C, H, W] in 0..1."""
+def scale(image_NHWC: torch.Tensor, white: int) -> torch.Tensor:
+    """Convert uint8 or uint16 images [N, H, W, C] to float32 [N, C, H, W] in 0..1.
+
+    Args:
+        image_NHWC: images.
+        white: level that becomes 1, such as `TaskSpec.white_level`.
+    """
     image_NCHW = image_NHWC.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return image_NCHW.div_(max_value(image_NHWC))
+    return image_NCHW.div_(float(white))
 
 
 def max_value(image: torch.Tensor) -> float:

@@ -113,7 +113,7 @@ def create_probe_image(spec: TaskSpec) -> Array:
 
     The image is computed in integers only, so that it is identical on every machine.
     """
-    side, white = spec.size, 65535 if spec.depth == 16 else 255
+    side = spec.size
     y_S1, x_1S = np.arange(side)[:, None] * 256 // side, np.arange(side)[None] * 256 // side
     channels = []
     for c in range(spec.channels):
@@ -121,7 +121,8 @@ def create_probe_image(spec: TaskSpec) -> Array:
         disc = 128 * (((x_1S - 96 - 16 * c) ** 2 + (y_S1 - 128) ** 2) < 64**2)
         noise = (x_1S * 7919 + y_S1 * 104729 + 31 * c) % 61
         channels.append((wave // 2 + disc // 2 + noise) % 256)
-    return (np.stack(channels, axis=2) * (white // 255)).astype(np.uint16 if spec.depth == 16 else np.uint8)
+    level_SSC = np.stack(channels, axis=2) * spec.white_level // 255
+    return level_SSC.astype(np.uint16 if spec.depth == 16 else np.uint8)
 
 
 def predict_probe_image(engine: Engine, spec: TaskSpec) -> list[float]:

@@ -31,6 +31,8 @@ class TaskSpec:
     channels: int = 3
     depth: int = 8
     """Bit depth of the images: 8 or 16."""
+    white: int = 0
+    """Level that is scaled to 1; 0: the largest of the bit depth."""
     size: int = 224
     """Working height and width, pixels."""
     fit: str = "stretch"
@@ -45,6 +47,11 @@ class TaskSpec:
     """Mean of each scalar over the training images."""
     deviation: tuple[float, ...] = ()
     """Standard deviation of each scalar over the training images; the target is (value - mean) / deviation."""
+
+    @property
+    def white_level(self) -> int:
+        """Level of the pixels that is scaled to 1."""
+        return self.white or (65535 if self.depth == 16 else 255)
 
     def as_json(self) -> dict[str, Any]:
         """Return the specification as plain values."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 from stages.augmentations import BatchRandom, Policy, Warp, transform_targets
 from stages.core.shapes import Array, Float, Integer, Shaped
 from stages.dataset.pixel_store import PixelStore, RaggedObjects
-from stages.preprocessing.resize import scale
+from stages.preprocessing.resize import max_value, scale
 from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
 
@@ -203,7 +203,7 @@ def load_batch(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"],
         device: where the batch is placed.
     """
     image_BHWC = _rows_of(store.image_NHWC, index_B, device)
-    return Batch(scale(image_BHWC), _target(store, spec, index_B, device), index_B)
+    return Batch(scale(image_BHWC, spec.white_level), _target(store, spec, index_B, device), index_B)
 
 
 def _target(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"], device: torch.device) -> Any:
@@ -214,7 +214,7 @@ def _target(store: PixelStore, spec: TaskSpec, index_B: Integer[Array, " B"], de
         case "index" | "labels" | "ids":
             return values.long()
         case "image":
-            return scale(values)
+            return scale(values, int(max_value(values)))
         case "density":
             return values.permute(0, 3, 1, 2)
         case _:

@@ -44,7 +44,7 @@ class TrainingData:
     @cached_property
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of the training images per channel, 0..1; see `channel_statistics`."""
-        return channel_statistics(self.train_set)
+        return channel_statistics(self.train_set, self.spec.white_level)
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ def test_channels_move_identically(name: str) -> None:
 def test_16_bit_precision_is_preserved() -> None:
     level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
     image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference lost in 8 bits
-    changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC), draws())
+    changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC, 255), draws())
     assert torch.equal((changed * 65535).round().to(torch.int32), (30_000 + level_B).expand_as(changed))
 
 

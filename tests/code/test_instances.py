@@ -381,7 +381,7 @@ def decode_outputs(outputs: Any, height: int, width: int, spec: TaskSpec) -> Ins
 @pytest.mark.slow
 def test_mask_rcnn_overfits_four_images(overfitted: tuple[Any, list[Any]]) -> None:
     model, scenes = overfitted
-    detector, task = ExportedDetector(model, SIDE, True).eval(), spec(2)
+    detector, task = ExportedDetector(model, SIDE, True, 255).eval(), spec(2)
     with torch.inference_mode():
         outputs = [detector(torch.from_numpy(image)[None]) for image, _, _ in scenes]
     predictions = [decode_outputs(output, SIDE, SIDE, task) for output in outputs]
@@ -450,14 +450,17 @@ def assert_close(found: Any, expected: Any) -> None:
 @pytest.mark.slow
 def test_onnx_torch_and_torchvision_predict_the_same(overfitted: tuple[Any, list[Any]], tmp_path: Path) -> None:
     model, scenes = overfitted
-    detector, session = ExportedDetector(model, SIDE, True).eval(), export_session(model, True, tmp_path / "model.onnx")
+    detector, session = (
+        ExportedDetector(model, SIDE, True, 255).eval(),
+        export_session(model, True, tmp_path / "model.onnx"),
+    )
     sizes, count = [(SIDE, SIDE), (48, 96), (150, 101)], 0
     for (height, width), (image, _, _) in zip(sizes, scenes[:3], strict=True):
         resized = np.kron(image, np.ones((3, 2, 1), np.uint8))[:height, :width]
         image_BHWC = torch.from_numpy(image if (height, width) == (SIDE, SIDE) else resized)[None]
         with torch.inference_mode():
             by_torch = detector(image_BHWC)
-            working = scale(fit_image(image_BHWC, "letterbox", SIDE))
+            working = scale(fit_image(image_BHWC, "letterbox", SIDE), 255)
             by_torchvision = at_original_size(model(working)[0], height, width, SIDE)
         by_onnx = session.run(None, {"image": image_BHWC.numpy()})
         count += len(by_onnx[1])
@@ -478,7 +481,7 @@ def test_onnx_and_torch_agree_on_many_boxes_of_an_untrained_network(tmp_path: Pa
     session = export_session(untrained, True, tmp_path / "untrained.onnx")
     image = np.random.default_rng(0).integers(0, 255, (1, 70, 50, 3)).astype(np.uint8)
     with torch.inference_mode():
-        by_torch = ExportedDetector(untrained, SIDE, True).eval()(torch.from_numpy(image))
+        by_torch = ExportedDetector(untrained, SIDE, True, 255).eval()(torch.from_numpy(image))
     assert len(by_torch) == 4
     assert len(by_torch[0]) > 20
     assert_close(session.run(None, {"image": image}), by_torch)

@@ -1,10 +1,12 @@
 """Tests of prepare: each image is decoded once, and the moments of numbers are those of the training labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import prepare
@@ -12,7 +14,9 @@ from stages.config.schema_data import Prepare
 from stages.config.schema_task import Representation, Task
 from stages.dataset.annotations import Annotation, ObjectAnnotation
 from stages.dataset.manifest import DATASET_FILE, decode_images
+from stages.dataset.pixel_store import PixelStore
 from stages.runner.stage import call
+from stages.tasks.task_spec import TaskSpec
 from tests.code.test_validate import folder_of, png, valid_rows
 
 WEIGHTS = [float(n) for n in range(12)]
@@ -72,3 +76,32 @@ def test_pixels_of_objects_of_several_classes_are_combined_or_reported(
     assert labels == (combinations or ["background", "cell", "nucleus"])
     reported = "12.5% of the pixels of objects, in 12 images, belong to objects of several classes"
     assert (reported in capsys.readouterr().out) == (not combinations)
+
+
+@pytest.mark.parametrize(
+    ("brightest", "hot_pixels", "white", "expected"),
+    [
+        (4000, 0, "auto", 4095),
+        (4000, 1, "auto", 4095),  # one hot pixel of 20,000
+        (4000, 9, "auto", 65535),
+        (255, 0, "auto", 255),
+        (60_000, 0, "auto", 65535),
+        (4000, 0, 5000, 5000),
+    ],
+)
+def test_white_level_is_that_of_the_bits_in_use(
+    brightest: int, hot_pixels: int, white: int | str, expected: int
+) -> None:
+    levels = np.random.default_rng(0).integers(0, brightest + 1, (2, 100, 100, 1), np.uint16)
+    levels[0, 0, 0], levels[1, 0, :hot_pixels] = brightest, 65535
+    spec = TaskSpec("classification", "class", "label", depth=16)
+    store = PixelStore(levels, np.zeros(2, int), pd.DataFrame(index=range(2)), {})
+    assert prepare._white_level(store, spec, white) == expected
+    assert replace(spec, white=expected).white_level == expected
+
+
+def test_white_level_of_8_bits_and_of_images_as_targets_is_that_of_the_type() -> None:
+    store = PixelStore(np.full((1, 4, 4, 1), 100, np.uint16), np.zeros(1), pd.DataFrame(index=range(1)), {})
+    eight, image = TaskSpec("classification", "class", "label"), TaskSpec("image", "image", "image", depth=16)
+    for spec, expected in ((eight, 255), (image, 65535)):
+        assert replace(spec, white=prepare._white_level(store, spec, "auto")).white_level == expected

@@ -47,7 +47,12 @@ def test_image_of_working_size_is_unchanged() -> None:
 
 def test_scaling_divides_by_255() -> None:
     image = torch.tensor([[[[0], [51]], [[102], [255]]]], dtype=torch.uint8)
-    assert torch.allclose(scale(image), torch.tensor([[[[0.0, 0.2], [0.4, 1.0]]]]))
+    assert torch.allclose(scale(image, 255), torch.tensor([[[[0.0, 0.2], [0.4, 1.0]]]]))
+
+
+def test_scaling_divides_12_bits_by_their_white_level() -> None:
+    image = torch.tensor([[[[0], [819]], [[1638], [4095]]]], dtype=torch.int32).to(torch.uint16)
+    assert torch.allclose(scale(image, 4095), torch.tensor([[[[0.0, 0.2], [0.4, 1.0]]]]))
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox"])
