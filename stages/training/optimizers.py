@@ -60,8 +60,7 @@ class ParameterGroups:
 def parameters_without_decay(network: nn.Module) -> frozenset[int]:
     """Return the `id` of each parameter without weight decay: biases, normalizations and position embeddings.
 
-    Weight decay pulls parameters towards 0, which is no prior for a scale of 1 or for a bias. Position embeddings are
-    those that the networks of timm name in `no_weight_decay`.
+    Position embeddings are those that the networks of timm name in `no_weight_decay`.
     """
     named = {
         f"{path}.{name}" if path else name

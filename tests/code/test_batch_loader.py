@@ -127,11 +127,10 @@ def test_augmenting_a_batch_allocates_at_most_a_few_copies() -> None:
 
     policy = Policy({**CHANGES, "saturation": 0.2, "hue": 10, "flip_horizontal": True}, size=96, channels=3)
     image_BHWC = torch.zeros((32, 96, 96, 3), dtype=torch.uint8)
-    policy(
-        scale(image_BHWC, 255), BatchRandom(0, 0, np.arange(32))
-    )  # allocates the noise bank, which later calls reuse
+    draws = BatchRandom(0, 0, np.arange(32))
+    policy(scale(image_BHWC, 255), draws)  # allocates the noise bank, which later calls reuse
     with profile(profile_memory=True) as profiled:
-        policy(scale(image_BHWC, 255), BatchRandom(0, 0, np.arange(32)))
+        policy(scale(image_BHWC, 255), draws)
     allocated = peak = 0
     events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
     assert events
