@@ -46,7 +46,8 @@ class Network(Section):
     frozen_epochs: Annotated[int, Field(ge=0), Unit("epochs")] = 0
     """Epochs at the start in which pretrained layers are frozen."""
     pretrained_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Learning rate of pretrained layers as a share of `train.learning_rate`."""
+    """Learning rate of pretrained layers, and of a last layer that `head: linear` has initialized, as a share of
+    `train.learning_rate`."""
     first_layer_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of the first pretrained layer as a share of that of the last; geometric by depth in between."""
     pretrained_norms: Literal["auto", "frozen", "trained"] = "auto"

@@ -25,14 +25,20 @@ class ParameterGroups:
     """Pretrained parameters in the order of the layers, the first layer first."""
     new: list[nn.Parameter]
     pretrained_lr_factor: float = 1.0
-    """Learning rate of the last pretrained parameters, as a share of the learning rate of new ones."""
+    """Learning rate of the last pretrained parameters, as a share of `learning_rate`."""
     first_layer_lr_factor: float = 1.0
     """Learning rate of the first pretrained parameters, as a share of that of the last."""
+    new_lr_factor: float = 1.0
+    """Learning rate of new parameters, as a share of `learning_rate`; lower if they are not random at the start."""
     without_decay: frozenset[int] = frozenset()
     """`id` of each parameter without weight decay: see `parameters_without_decay`."""
 
     def with_rate(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the groups for an optimizer, with their highest rate as `peak`; the new parameters come last."""
+        """Return the groups for an optimizer, with their highest rate as `peak`; the new parameters come last.
+
+        Args:
+            learning_rate: `train.learning_rate`.
+        """
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for place, parameter in enumerate(self.pretrained):
             rate = learning_rate * self._pretrained_factor(place)
@@ -40,14 +46,14 @@ class ParameterGroups:
         listed = list(groups.items())
         for bare in (True, False):
             new = [parameter for parameter in self.new if (id(parameter) in self.without_decay) == bare]
-            listed += [((learning_rate, bare), new)] if new else []
+            listed += [((learning_rate * self.new_lr_factor, bare), new)] if new else []
         return [
             {"params": parameters, "lr": rate, "peak": rate} | ({"weight_decay": 0.0} if bare else {})
             for (rate, bare), parameters in listed
         ]
 
     def _pretrained_factor(self, place: int) -> float:
-        """Return the rate of a pretrained parameter as a share of that of new ones, in `RATE_LEVELS` steps."""
+        """Return the rate of a pretrained parameter as a share of `learning_rate`, in `RATE_LEVELS` steps."""
         depth = int(RATE_LEVELS * place / len(self.pretrained)) / (RATE_LEVELS - 1)  # 0 first, 1 last
         return self.pretrained_lr_factor * self.first_layer_lr_factor ** (1 - depth)
 

@@ -154,9 +154,10 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     network.to(memory_format=LAYOUTS[train.memory_format])
     groups = ParameterGroups(
         *pretrained_parameters(network, layers),
-        plan.network.pretrained_lr_factor,
-        plan.network.first_layer_lr_factor,
-        parameters_without_decay(network) if train.weight_decay_on == "weights" else frozenset(),
+        pretrained_lr_factor=plan.network.pretrained_lr_factor,
+        first_layer_lr_factor=plan.network.first_layer_lr_factor,
+        new_lr_factor=plan.network.pretrained_lr_factor if plan.network.head == "linear" else 1.0,
+        without_decay=parameters_without_decay(network) if train.weight_decay_on == "weights" else frozenset(),
     )
     model: Any = torch.compile(network) if train.compile == "yes" else network
     optimizer = build_optimizer(

@@ -66,6 +66,14 @@ def test_rates_fall_geometrically_from_the_last_to_the_first_pretrained_layer() 
     assert [len(group["params"]) for group in groups] == [2] * RATE_LEVELS + [1]
 
 
+def test_a_last_layer_by_ridge_regression_has_the_rate_of_pretrained_layers(make_pretrained: MakePlan) -> None:
+    def rates(**network: Any) -> set[float]:
+        groups = state_of(make_pretrained(network, learning_rate=0.01)).optimizer.param_groups
+        return {round(group["peak"], 9) for group in groups}
+
+    assert rates() == {0.001} and rates(head="random") == {0.001, 0.01}
+
+
 def test_only_weights_of_two_or_more_axes_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 1))
     bare = parameters_without_decay(network)
