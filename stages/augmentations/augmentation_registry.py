@@ -4,6 +4,7 @@ from stages.augmentations import affine, articulated, colour, elastic, mixing, p
 from stages.augmentations.augmentation_interface import Augmentation
 
 AUGMENTATIONS: dict[str, Augmentation] = {
+    "crop": affine.CROP,
     "flip_horizontal": similarity.FLIP_HORIZONTAL,
     "flip_vertical": similarity.FLIP_VERTICAL,
     "stretch": affine.STRETCH,

@@ -251,6 +251,22 @@ def test_channels_move_identically(name: str) -> None:
         assert (five[:, [channel]] - one).abs().max() < 1e-6
 
 
+def test_a_crop_has_the_drawn_area_and_is_inside_the_image() -> None:
+    _, warp = Policy({"crop": {"area": 0.25, "aspect": 2.0}}, size=SIZE, channels=1)(images(1, count=400), draws(400))
+    assert warp is not None
+    corner_22 = torch.tensor([[-0.5, -0.5], [SIZE - 0.5, SIZE - 0.5]])
+    homogeneous_23 = torch.nn.functional.pad(corner_22, (0, 1), value=1.0)
+    seen_B22 = (homogeneous_23 @ warp.inverse_B33.mT)[..., :2]
+    assert seen_B22.min() > -0.5 - 1e-3 and seen_B22.max() < SIZE - 0.5 + 1e-3
+    side_B2 = (seen_B22[:, 1] - seen_B22[:, 0]) / SIZE
+    area_B, aspect_B = side_B2.prod(dim=1), side_B2[:, 0] / side_B2[:, 1]
+    assert torch.allclose(area_B.quantile(torch.linspace(0, 1, 5)), torch.linspace(0.25, 1, 5), atol=0.05)
+    assert aspect_B.max() < 2 + 1e-3 and aspect_B.min() > 1 / 2 - 1e-3
+    assert aspect_B.max() > 1.8 and aspect_B.log().mean().abs() < 0.05, "both directions are equally frequent"
+    left_B = (seen_B22[:, 0, 0] + 0.5) / SIZE / (1 - side_B2[:, 0]).clamp(min=1e-6)
+    assert torch.allclose(left_B[area_B < 0.9].quantile(torch.linspace(0, 1, 5)), torch.linspace(0, 1, 5), atol=0.1)
+
+
 def test_16_bit_precision_is_preserved() -> None:
     level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
     image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference lost in 8 bits
@@ -400,6 +416,8 @@ def test_auto_preset_respects_symmetry_labels_and_channels() -> None:
     assert "articulated" not in choose("strong", data(bones=False))
     assert "articulated" in choose("standard", data())
     regression = choose("strong", data("scalar"))
+    scalar = choose_augmentations(augment("none", crop=0.5), data("scalar"))
+    assert "but the target is a number" in next(one.why for one in scalar if one.name == "crop")
     assert not {"scale", "translation", "elastic", "articulated"} & set(regression) and "brightness" in regression
     image = choose("strong", data("image"))
     assert image and not {"brightness", "noise", "blur"} & set(image)
@@ -419,7 +437,7 @@ def test_amounts_override_preset() -> None:
 def test_all_invalid_amounts_are_reported() -> None:
     invalid = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
-        "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
+        "hue": 10, "noise": "much", "crop": {"area": 0, "aspect": 0.5}, "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
     }  # fmt: skip
     with pytest.raises(UserError) as caught:
         choose("none", data(channels=1, bones=False), **invalid)
@@ -428,6 +446,8 @@ def test_all_invalid_amounts_are_reported() -> None:
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
         "augment.amounts.elastic: amplitude 9 would fold the image at wavelength 16; use at most 2",
         "augment.amounts.blur.sigma: unknown",
+        "augment.amounts.crop.area: 0: input should be greater than 0",
+        "augment.amounts.crop.aspect: 0.5: input should be greater than or equal to 1",
         "augment.amounts.gamma.1: unknown",
         "augment.amounts.hue: 10: the images have 1 channel, not 3; use off",
         "augment.amounts.noise.deviation: 'much': input should be a valid number",
