@@ -118,6 +118,7 @@ AUGMENTATION_NAMES = (
     "scale",
     "rotation",
     "translation",
+    "trivial",
     "articulated",
     "thin_plate",
     "elastic",
