@@ -1,8 +1,8 @@
 """TrivialAugment: one random operation per image, with a random strength (Müller and Hutter 2021).
 
-The operations and ranges are those of the search space "wide". Translations are by up to a seventh of the side: 32 pixels
-of an image of 224. Saturation has no effect unless an image has three channels. The geometric operations are part of the
-warp, as those of other augmentations, so that labels follow.
+The operations and ranges are those of the search space "wide". Translations are by up to a seventh of the side:
+32 pixels of an image of 224. Saturation has no effect unless an image has three channels. The geometric operations
+are part of the warp, as those of other augmentations, so that labels follow.
 """
 
 from collections.abc import Callable

@@ -282,6 +282,7 @@ def _values(span: Range) -> tuple[Any, ...]:
 def _train_problems(train: Train, task: str, representation: str) -> Iterator[str]:
     yield loss_problem(representation, train.loss)
     yield class_weights_problem(task, representation, train.class_weights)
+    yield foreground_problem(task, representation, train.foreground_share)
     known = timm_optimizers()
     if train.optimizer.startswith("timm/") and known and train.optimizer.removeprefix("timm/") not in known:
         names = [f"timm/{name}" for name in sorted(known)]
@@ -311,6 +312,22 @@ def class_weights_problem(task: str, representation: str, weights: str) -> str:
     return (
         f"train.class_weights: balanced requires classes in the loss, which representation {representation} of task "
         f"{task} does not have; use none"
+    )
+
+
+def foreground_problem(task: str, representation: str, share: float) -> str:
+    """Return why a representation does not support `train.foreground_share`.
+
+    Args:
+        task: name of the task.
+        representation: name of the representation.
+        share: value of `train.foreground_share`.
+    """
+    if not share or representation == "mask":
+        return ""
+    return (
+        f"train.foreground_share: {share:g} requires a label for each pixel, which representation {representation} of "
+        f"task {task} does not have; use 0"
     )
 
 

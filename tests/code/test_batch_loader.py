@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from stages.augmentations import BatchRandom, Policy
 from stages.config.schema import Params
-from stages.dataset.pixel_store import open_split
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE_INDEX
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.images.contact_sheet import contact_sheet
 from stages.preprocessing.resize import scale
 from stages.runner.stage import call
@@ -21,7 +24,7 @@ from stages.training.batch_loader import Batch, BatchLoader, flipped_points, una
 from stages.training.batch_preview import DrawnLevels, draw_example
 from stages.training.loss_context import LossContext
 from stages.training.losses import LOSSES
-from stages.training.training_plan import TrainingData, build_policy, load_training_data
+from stages.training.training_plan import TrainingData, build_policy, load_training_data, sampling_probabilities
 from tests.conftest import digit_images, prepare_digits
 from tests.digit_plans import digit_plan
 
@@ -71,6 +74,55 @@ def test_sampling_draws_all_classes_equally_often(data: TrainingData, params: Pa
     assert probability_N is not None and probability_N.sum() == pytest.approx(1)
     by_class = np.bincount(np.asarray(imbalanced.train_set.target), probability_N)
     assert len(by_class) == 4 and np.allclose(by_class, 1 / 4)
+
+
+def mask_loader(share: float, rarer: dict[int, list[int]], params: Params, tiles: int = 60) -> BatchLoader:
+    """Return a loader of empty tiles, of which some contain a pixel of a label.
+
+    Args:
+        share: `train.foreground_share`.
+        rarer: tiles that contain each label other than 0.
+        params: the project's params.
+        tiles: number of tiles.
+    """
+    spec = TaskSpec("segmentation", "mask", "mask", labels=("ground", "cell", "debris", "unused"), size=16, channels=1)
+    target_NSS = np.full((tiles, 16, 16), 0, np.uint8)
+    target_NSS[:, :, :4] = IGNORE_INDEX
+    for label, place in rarer.items():
+        target_NSS[place, 8, 4 + label] = label
+    rows = pd.DataFrame({"path": [f"{number}.png" for number in range(tiles)]})
+    store = PixelStore(np.zeros((tiles, 16, 16, 1), np.uint8), target_NSS, rows, spec.as_json())
+    train = params.train.model_copy(update={"foreground_share": share})
+    return BatchLoader(store, spec, Policy({}, size=16, channels=1), 8, 0, sampling_probabilities(store, train))
+
+
+def drawn(loader: BatchLoader, epochs: int = 40) -> np.ndarray:
+    """Return how often each row is drawn in some epochs."""
+    rows = [batch.index_B for epoch in range(epochs) for batch in loader.batches(epoch, CPU)]
+    return np.bincount(np.concatenate(rows), minlength=len(loader.store))
+
+
+def test_tiles_with_rare_labels_are_drawn_for_the_foreground_share(params: Params) -> None:
+    rarer = {1: [3, 4, 5], 2: [5, 6]}
+    count_N = drawn(mask_loader(0.5, rarer, params))
+    assert count_N.sum() == 40 * 60
+    without_N = np.ones(60, bool)
+    without_N[3:7] = False
+    assert count_N[without_N].sum() / 2400 == pytest.approx(0.5 * 56 / 60, abs=0.04)
+    of_label = [count_N[rarer[label]].sum() / 2400 for label in (1, 2)]
+    assert of_label == pytest.approx([0.25 + 0.25 / 2 + 0.5 * 3 / 60, 0.25 + 0.25 / 3 + 0.5 * 2 / 60], abs=0.04)
+    assert drawn(mask_loader(0.0, rarer, params)).tolist() == [40] * 60, "without it, every tile once per epoch"
+    assert drawn(mask_loader(1.0, rarer, params))[without_N].sum() == 0
+
+
+def test_a_foreground_share_requires_tiles_with_a_second_label(params: Params) -> None:
+    with pytest.raises(UserError, match=r"foreground_share: 0.5, but all 60 training tiles contain one label only"):
+        mask_loader(0.5, {}, params)
+
+
+def test_a_foreground_share_requires_masks(data: TrainingData, params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"foreground_share: 0.5 requires a label for each pixel, which representation"):
+        digit_plan(data, params, tmp_path, foreground_share=0.5)
 
 
 def test_paired_points_swap_in_a_mirrored_image() -> None:

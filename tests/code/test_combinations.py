@@ -70,6 +70,10 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
         (merged(REGRESSION, {"train": {"class_weights": "sampled"}}), "sampled requires one class per image"),
         (merged(SEGMENTATION, {"train": {"class_weights": "sampled"}}), "sampled requires one class per image"),
         (merged(LANDMARKS, {"train": {"class_weights": "balanced"}}), "balanced requires classes in the loss"),
+        (
+            {"train": {"foreground_share": 0.3}},
+            "train.foreground_share: 0.3 requires a label for each pixel, which repr",
+        ),
         ({"train": {"loss": "huber"}}, "train.loss: huber is not a loss of representation class; known: cross_entropy"),
         ({"train": {"loss": "crossentropy"}}, "did you mean `cross_entropy`?"),
         ({"train": {"optimizer": "timm/nadamwx"}}, "train.optimizer: timm/nadamwx is unknown; did you mean"),
@@ -137,6 +141,7 @@ def test_contradicting_params_are_refused_before_the_first_stage(params: dict[st
     [
         {},
         SEGMENTATION,
+        merged(SEGMENTATION, {"train": {"foreground_share": 0.3}}),
         INSTANCES,
         LANDMARKS,
         merged(REGRESSION, {"train": {"class_weights": "auto"}}),
