@@ -61,6 +61,12 @@ class Train(Section):
 
     epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 12
     """Passes over the training images."""
+    early_size: Annotated[int, Field(ge=0, le=2048), Unit("pixels")] = 0
+    """Height and width to which training images are reduced in the first `early_epochs`, for speed (progressive
+    resizing): at least 32, smaller than `prepare.size`. 0: `prepare.size` throughout. Tasks with classes or numbers per
+    image only."""
+    early_epochs: Annotated[int, Field(ge=0), Unit("epochs")] = 0
+    """Epochs at the start with images of `early_size`; fewer than `epochs`."""
     patience: Annotated[int, Field(ge=0), Unit("epochs")] = 0
     """Epochs without a better validation score after which training stops; 0: never."""
     batch_size: Annotated[int, Field(ge=2), Unit("images")] = 64

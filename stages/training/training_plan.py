@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
-from stages.config.combinations import class_weights_problem, foreground_problem, output_problem
+from stages.config.combinations import class_weights_problem, early_size_problem, foreground_problem, output_problem
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -110,12 +110,23 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
     train: Train = sections["train"]
     spec = data.spec
     config = _network_config(network, spec)
+    if problem := early_size_problem(train, spec.representation, spec.size):
+        raise UserError(problem)
     probability_N = sampling_probabilities(data.train_set, train)
     policy, _ = build_policy(sections["augment"], data.train_set)
     return TrainingPlan(
         data=data,
         network_config=config,
-        loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
+        loader=BatchLoader(
+            data.train_set,
+            spec,
+            policy,
+            train.batch_size,
+            train.seed,
+            probability_N,
+            early_size=train.early_size,
+            early_epochs=train.early_epochs,
+        ),
         train=train,
         frozen_epochs=network.frozen_epochs,
         pretrained_lr_factor=network.pretrained_lr_factor,

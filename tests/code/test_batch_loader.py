@@ -131,6 +131,24 @@ def test_paired_points_swap_in_a_mirrored_image() -> None:
 
 
 @pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
+def test_early_epochs_have_the_same_images_reduced(data: TrainingData, mixes: dict[str, Any]) -> None:
+    whole = loader_of(data, 7, **CHANGES, **mixes)
+    early = replace(whole, early_size=8, early_epochs=2)
+    for epoch, size in ((1, 8), (2, 8), (3, 16)):
+        pairs = list(zip(early.batches(epoch, CPU), whole.batches(epoch, CPU), strict=True))
+        assert len(pairs) > 3
+        for small, large in pairs:
+            assert small.image_BCHW.shape == (len(large.index_B), 1, size, size)
+            assert np.array_equal(small.index_B, large.index_B) and torch.equal(small.target, large.target)
+            mean_B, expected_B = (batch.image_BCHW.mean(dim=(1, 2, 3)) for batch in (small, large))
+            assert torch.allclose(mean_B, expected_B, atol=0.02), "the same image"
+            assert size == 8 or torch.equal(small.image_BCHW, large.image_BCHW)
+    (again, *_) = early.batches(2, CPU, first_step=3)
+    assert torch.equal(again.image_BCHW, list(early.batches(2, CPU))[3].image_BCHW)
+    assert torch.equal(next(early.at_full_size().batches(1, CPU)).image_BCHW, next(whole.batches(1, CPU)).image_BCHW)
+
+
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
 def test_an_epoch_does_not_depend_on_the_batch_size(data: TrainingData, mixes: dict[str, Any]) -> None:
     small, large = (examples_of(loader_of(data, size, **CHANGES, **mixes)) for size in (3, 16))
     assert len(small) == len(data.train_set) and small.keys() == large.keys()
