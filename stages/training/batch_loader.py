@@ -120,7 +120,7 @@ class BatchLoader:
                 position_B = unsorted_B[np.argsort(order[unsorted_B], kind="stable")]  # files are read in order
                 batch = self.augmented(order[position_B], BatchRandom(self.seed, epoch, position_B), device)
                 batch = self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
-                yield batch if epoch > self.early_epochs else reduced(batch, self.early_size)
+                yield reduced(batch, self.early_size) if self.early_size and epoch <= self.early_epochs else batch
 
     def at_full_size(self) -> "BatchLoader":
         """Return a loader whose images have the working size in all epochs."""

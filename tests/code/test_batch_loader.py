@@ -98,7 +98,7 @@ def mask_loader(share: float, rarer: dict[int, list[int]], params: Params, tiles
 
 def drawn(loader: BatchLoader, epochs: int = 40) -> np.ndarray:
     """Return how often each row is drawn in some epochs."""
-    rows = [batch.index_B for epoch in range(epochs) for batch in loader.batches(epoch, CPU)]
+    rows = [batch.index_B for epoch in range(1, epochs + 1) for batch in loader.batches(epoch, CPU)]
     return np.bincount(np.concatenate(rows), minlength=len(loader.store))
 
 
