@@ -325,11 +325,19 @@ def test_every_operation_of_trivial_has_its_effect(name: str, monkeypatch: pytes
         assert (changed_CHW - expected_CHW).abs().max() < 2.5 / 255, f"{name} at factor {factor}"
 
 
-def test_trivial_keeps_images_with_one_level() -> None:
-    flat = torch.full((400, 3, SIZE, SIZE), 0.4)
-    changed, _ = policy("trivial", outside="border")(flat, draws(400))
-    darkened_B = (changed - flat).abs().flatten(1).amax(dim=1) > 0.01
-    assert darkened_B.float().mean() < 0.3, "only brightness, posterize and solarize change them"
+def test_trivial_draws_every_operation_equally_often() -> None:
+    stream = draws(14_000).stream("trivial", torch.device("cpu"))
+    pick_B, amount_B = trivial._drawn(trivial.Trivial(strength=0.5), stream)
+    assert np.abs(np.bincount(pick_B, minlength=len(OPERATIONS)) - 1000).max() < 150
+    assert torch.allclose(amount_B.aminmax().min, torch.tensor(-0.5), atol=0.01) and amount_B.max() > 0.49
+
+
+@pytest.mark.parametrize("name", ["equalize", "autocontrast"])
+def test_trivial_does_not_change_channels_with_one_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = OPERATIONS.index(name)
+    monkeypatch.setattr(trivial, "_drawn", lambda amounts, stream: (np.full(2, number), torch.tensor([1.0, -1.0])))
+    flat = torch.full((2, 3, SIZE, SIZE), 102 / 255)
+    assert torch.allclose(policy("trivial", outside="border")(flat, draws(2))[0], flat, atol=1e-5)
 
 
 def test_16_bit_precision_is_preserved() -> None:

@@ -209,15 +209,18 @@ def test_augmenting_a_batch_allocates_at_most_a_few_copies() -> None:
     assert peak < 4.5 * 4 * image_BHWC.numel(), "copies of the batch as floats"
 
 
+@pytest.mark.parametrize("weights", ["none", "sampled"])
 def test_the_contact_sheet_shows_the_first_images_of_training(
-    folders: tuple[Path, Path], data: TrainingData, params: Params, tmp_path: Path
+    folders: tuple[Path, Path], data: TrainingData, params: Params, tmp_path: Path, weights: str
 ) -> None:
     from stages.augment import SHEET_IMAGES, main
 
-    train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
+    train = params.train.model_copy(update={"batch_size": 16, "device": "cpu", "class_weights": weights})
     call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
     store = open_split(folders[1], "train")
-    loader = BatchLoader(store, data.spec, build_policy(params.augment, store)[0], 16, train.seed)
+    policy_of_params, probability_N = build_policy(params.augment, store)[0], sampling_probabilities(store, train)
+    assert (probability_N is None) == (weights == "none")
+    loader = BatchLoader(store, data.spec, policy_of_params, 16, train.seed, probability_N)
     batches = list(loader.batches(1, CPU))
     assert len(batches[0].index_B) < SHEET_IMAGES < len(data.train_set)
     images = [draw_example(batch, i, data.spec, DrawnLevels()) for batch in batches for i in range(len(batch.index_B))]
