@@ -60,17 +60,17 @@ def run(job: TrialJob) -> TrialOutcome:
     The trial is failed if the training raises UserError or has no finite score, and stopped if it falls behind.
     """
     started, scores = time.perf_counter(), []
+    sections: dict[str, Any] = dict(overlay(job.sections, job.values | {"train.seed": job.seed, "train.devices": 1}))
+    train = sections["train"] = shortened(sections["train"], job.epochs)
 
     def report(epoch: EpochMetrics) -> None:
         scores.append(epoch.val_score)
         best = _best(scores, job.higher_is_better)
-        if len(scores) < job.epochs and should_stop(best, job.earlier_scores, len(scores), job.higher_is_better):
+        compared = train.early_epochs < len(scores) < job.epochs  # scores of early epochs say little
+        if compared and should_stop(best, job.earlier_scores, len(scores), job.higher_is_better):
             raise _StoppedError
 
-    values = job.values | {"train.seed": job.seed, "train.devices": 1}
     try:
-        sections: dict[str, Any] = dict(overlay(job.sections, values))
-        sections["train"] = shortened(sections["train"], job.epochs)
         data = _training_data(job.ingested, job.prepared)
         plan = resolve_auto(build_plan(data, sections, job.weights)).plan
         score = fit(plan, report).best.val_score

@@ -152,6 +152,8 @@ def test_progress_counts_epochs_since_the_best() -> None:
         progress.epochs.append(EpochMetrics(number, 0, 0, 0, score, 0, 0, 0, 0))
     assert progress.without_improvement == [False, False, True, True, True] and progress.epochs_since_best() == 3
     assert progress.best.epoch == 2
+    progress.early_epochs = 3
+    assert progress.without_improvement == [False, False, False, True, True] and progress.epochs_since_best() == 2
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,12 @@ def test_only_early_epochs_train_on_smaller_images(
     assert len(result.epochs) == 3
     assert [size for training, size in seen if training] == [32] * 6 + [48] * 3
     assert {size for training, size in seen[1:] if not training} == {48}, "validation is at prepare.size"
+
+
+def test_patience_begins_after_the_early_epochs(larger: TrainingData, params: Params, tmp_path: Path) -> None:
+    early = {"early_size": 32, "early_epochs": 4, "patience": 1, "learning_rate": 1e-9, "epochs": 30}
+    result = train_on(digit_plan(larger, params, tmp_path, {"network": {"name": TINY}}, **early))
+    assert 5 <= len(result.epochs) < 15 and "no better balanced_accuracy for 1 epoch" in result.stop_reason
 
 
 def test_auto_is_measured_at_the_working_size(

@@ -69,6 +69,21 @@ def delete_search() -> None:
     shutil.rmtree("work/tune")
 
 
+def test_trials_are_not_compared_in_epochs_with_smaller_images(params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=8, classes=2)
+    folders = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=48)
+    fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "memory_format": "channels_first"}
+    sections = {name: getattr(params, name) for name in ("task", "augment", "network", "train")}
+    sections["network"] = params.network.model_copy(update={"name": TINY})
+    stopped = []
+    for early in ({}, {"early_size": 32, "early_epochs": 6}):
+        sections["train"] = params.train.model_copy(update={"epochs": 12, **fixed, **early})
+        ahead = [[2.0, 2.0]] * 4  # scores that no trial reaches
+        job = trial.TrialJob(*folders, tmp_path, sections, {}, 2, 0, True, ahead)
+        stopped.append((trial.run(job).state, len(trial.run(job).scores)))
+    assert stopped == [("stopped", 1), ("complete", 2)]
+
+
 def test_trials_have_the_same_share_of_epochs_with_smaller_images(params: Params) -> None:
     train = params.train.model_copy(update={"epochs": 12, "early_size": 32, "early_epochs": 8})
     found = {epochs: trial.shortened(train, epochs) for epochs in (1, 2, 3, 6)}
