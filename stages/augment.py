@@ -17,7 +17,7 @@ from stages.tasks.task_spec import TaskSpec, task_spec_of
 from stages.training.batch_loader import Batch, BatchLoader, load_batch
 from stages.training.batch_preview import DrawnLevels, draw_bones, draw_example, drawn_levels
 from stages.training.devices import torch_device
-from stages.training.training_plan import build_policy
+from stages.training.training_plan import build_policy, sampling_probabilities
 
 SHEET_IMAGES = 32
 VARIANT_IMAGES, VARIANTS = 4, 7  # number of images in `variants.png`, and of augmented versions of each
@@ -30,12 +30,13 @@ def main(prepared: In, output: Out, *, augment: Augment, train: Train) -> dict[s
     without augmentation and with several augmentations.
 
     Raises:
-        UserError: `train.device` is not available, or an augmentation is unknown or cannot be applied to these images.
+        UserError: `train.device` is not available, an augmentation is unknown or cannot be applied to these images, or
+            `train.foreground_share` cannot be applied to these labels.
     """
     store = open_split(prepared, "train")
     spec, device = task_spec_of(store.about), torch_device(train.device)
     policy, chosen = build_policy(augment, store)
-    loader = BatchLoader(store, spec, policy, train.batch_size, train.seed)
+    loader = BatchLoader(store, spec, policy, train.batch_size, train.seed, sampling_probabilities(store, train))
     batches = loader.batches(epoch=1, device=device)
     first = list(islice(((batch, i) for batch in batches for i in range(len(batch.index_B))), SHEET_IMAGES))
     levels = drawn_levels(store, spec)

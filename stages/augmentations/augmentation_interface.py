@@ -47,7 +47,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Entry of `AUGMENTATIONS`. Exactly one of `matrix`, `field`, `levels`, `pixels` and `mix` is set."""
+    """Entry of `AUGMENTATIONS`. One of `matrix`, `field`, `levels`, `pixels` and `mix` is set.
+
+    `matrix` and `pixels` may both be set. Each of them then receives the same stream from its beginning, so that both
+    draw the same operation for an image.
+    """
 
     amounts: type[Section]
     """Parameters with units and ranges; a single value sets the first parameter, as in `rotation: 15`."""

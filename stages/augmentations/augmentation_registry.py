@@ -1,9 +1,20 @@
 """Registry of augmentations by their names in params.yaml, in order of application."""
 
-from stages.augmentations import affine, articulated, colour, elastic, mixing, photometric, similarity, thin_plate
+from stages.augmentations import (
+    affine,
+    articulated,
+    colour,
+    elastic,
+    mixing,
+    photometric,
+    similarity,
+    thin_plate,
+    trivial,
+)
 from stages.augmentations.augmentation_interface import Augmentation
 
 AUGMENTATIONS: dict[str, Augmentation] = {
+    "crop": affine.CROP,
     "flip_horizontal": similarity.FLIP_HORIZONTAL,
     "flip_vertical": similarity.FLIP_VERTICAL,
     "stretch": affine.STRETCH,
@@ -11,6 +22,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "scale": similarity.SCALE,
     "rotation": similarity.ROTATION,
     "translation": similarity.TRANSLATION,
+    "trivial": trivial.TRIVIAL,
     "articulated": articulated.ARTICULATED,
     "thin_plate": thin_plate.THIN_PLATE,
     "elastic": elastic.ELASTIC,

@@ -20,6 +20,7 @@ from stages.config.schema_base import Section, Share
 from stages.core.shapes import Float
 
 SIDES = ("left", "right", "up", "down", "top", "bottom", "north", "south", "east", "west", "clockwise", "od", "os")
+CHARACTERS = "the class names are single characters, as of images of digits or letters"
 MIN_DISTINGUISHABLE_AUC = 0.8
 """A transformation is not a symmetry of the data if the upper confidence limit of the probe's AUC is at least this."""
 MAX_SKILL_LOSS = 0.2
@@ -115,9 +116,17 @@ def _name_of_side(data: AugmentationData) -> str:
     )
 
 
+def large_rotation_alters_class(data: AugmentationData) -> str:
+    """Return why a rotation by more than 90 degrees may change the class or the name of a point; empty if not known."""
+    if _are_characters(data):
+        return CHARACTERS
+    sided = _name_of_side(data)
+    return f"the name `{sided}` contains a side or direction, which a large rotation would change" if sided else ""
+
+
 def _unwise_flip(data: AugmentationData, change: str) -> str:
     if _are_characters(data):
-        return "the class names are single characters, as of images of digits or letters"
+        return CHARACTERS
     if sided := _name_of_side(data):
         return f"the name `{sided}` contains a side or direction, which a flip would change"
     if data.spec.task == "landmarks" and not data.spec.flip_pairs:
@@ -125,7 +134,8 @@ def _unwise_flip(data: AugmentationData, change: str) -> str:
     return geometry_alters_target(data) or _asymmetry(data, change)
 
 
-def _unwise_rotation(data: AugmentationData) -> str:
+def unwise_rotation(data: AugmentationData) -> str:
+    """Return why presets do not rotate the images of a data set; empty if they do."""
     if data.spec.task == "instances" and not data.spec.masks:
         return "boxes around rotated objects would not be tight"
     return geometry_alters_target(data)
@@ -160,6 +170,6 @@ FLIP_VERTICAL = Augmentation(
     unwise=lambda data: _unwise_flip(data, "upside_down"),
     matrix=lambda amounts, stream, size: _flip(1, amounts, stream, size),
 )
-ROTATION = Augmentation(Rotation, _rotations, unwise=_unwise_rotation, matrix=_rotation)
+ROTATION = Augmentation(Rotation, _rotations, unwise=unwise_rotation, matrix=_rotation)
 TRANSLATION = Augmentation(Translation, _translations, unwise=geometry_alters_target, matrix=_translation)
 SCALE = Augmentation(Scale, _scales, unwise=geometry_alters_target, matrix=_scale)

@@ -38,6 +38,8 @@ SUITABLE_NETWORKS: dict[OutputKind, str] = {
     "map": "unet",
     "boxes": "mask_rcnn",
 }
+EARLY_SIZE_REPRESENTATIONS = ("class", "classes", "cumulative", "scalar")
+MIN_EARLY_SIZE = 32  # pixels; most networks reduce images 32 times
 MAX_VARIANTS = 200  # combinations of searched values that are tried
 PATTERN_FORMATS = ("instances", "masks", "dots", "pairs")
 
@@ -267,7 +269,7 @@ def _training_problems(params: Params, task: str, representation: str) -> list[s
         changed: Any = overlay(sections, dict(zip(of_training, values, strict=True)))
         problems = [
             *network_problems(changed["network"], task, representation),
-            *_train_problems(changed["train"], task, representation),
+            *_train_problems(changed["train"], task, representation, params.prepare.size),
         ]
         if not any(problems):
             return []
@@ -279,9 +281,11 @@ def _values(span: Range) -> tuple[Any, ...]:
     return span.choices or (span.low, span.high)
 
 
-def _train_problems(train: Train, task: str, representation: str) -> Iterator[str]:
+def _train_problems(train: Train, task: str, representation: str, size: int) -> Iterator[str]:
     yield loss_problem(representation, train.loss)
     yield class_weights_problem(task, representation, train.class_weights)
+    yield foreground_problem(task, representation, train.foreground_share)
+    yield early_size_problem(train, representation, size)
     known = timm_optimizers()
     if train.optimizer.startswith("timm/") and known and train.optimizer.removeprefix("timm/") not in known:
         names = [f"timm/{name}" for name in sorted(known)]
@@ -312,6 +316,55 @@ def class_weights_problem(task: str, representation: str, weights: str) -> str:
         f"train.class_weights: balanced requires classes in the loss, which representation {representation} of task "
         f"{task} does not have; use none"
     )
+
+
+def foreground_problem(task: str, representation: str, share: float) -> str:
+    """Return why a representation does not support `train.foreground_share`.
+
+    Args:
+        task: name of the task.
+        representation: name of the representation.
+        share: value of `train.foreground_share`.
+    """
+    if not share or representation == "mask":
+        return ""
+    return (
+        f"train.foreground_share: {share:g} requires a label for each pixel, which representation {representation} of "
+        f"task {task} does not have; use 0"
+    )
+
+
+def early_size_problem(train: Train, representation: str, size: int) -> str:
+    """Return why `train.early_size` and `train.early_epochs` contradict each other or other params.
+
+    Args:
+        train: section `train`.
+        representation: name of the representation.
+        size: value of `prepare.size`.
+    """
+    early, epochs = train.early_size, train.early_epochs
+    if not early and not epochs:
+        return ""
+    if not early or not epochs:
+        given, other = ("early_size", "early_epochs") if early else ("early_epochs", "early_size")
+        return f"train.{given}: {early or epochs}, but train.{other} is 0; set both, or set train.{given} to 0"
+    if representation not in EARLY_SIZE_REPRESENTATIONS:
+        return (
+            f"train.early_size: {early} requires classes or numbers of the whole image as targets, not the "
+            f"representation {representation}, whose targets have positions; use 0, and train.early_epochs: 0"
+        )
+    if not MIN_EARLY_SIZE <= early < size:
+        allowed = f"{MIN_EARLY_SIZE} to {size - 1}" if size > MIN_EARLY_SIZE else "0, and train.early_epochs: 0"
+        return (
+            f"train.early_size: {early} must be at least {MIN_EARLY_SIZE} and smaller than prepare.size: {size}; "
+            f"use {allowed}"
+        )
+    if epochs >= train.epochs:
+        return (
+            f"train.early_epochs: {epochs} of train.epochs: {train.epochs} leaves no epoch with images of "
+            "prepare.size; lower train.early_epochs"
+        )
+    return ""
 
 
 def network_problems(network: Network, task: str, representation: str) -> Iterator[str]:

@@ -110,6 +110,7 @@ ENCODER_NAMES = ("plain", *(name for name, output in NETWORK_OUTPUTS.items() if 
 WITH_ENCODER = ("unet", "mask_rcnn")
 """Networks that use `network.encoder`."""
 AUGMENTATION_NAMES = (
+    "crop",
     "flip_horizontal",
     "flip_vertical",
     "stretch",
@@ -117,6 +118,7 @@ AUGMENTATION_NAMES = (
     "scale",
     "rotation",
     "translation",
+    "trivial",
     "articulated",
     "thin_plate",
     "elastic",

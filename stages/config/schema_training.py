@@ -74,6 +74,12 @@ class Train(Section):
 
     epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 12
     """Passes over the training images."""
+    early_size: Annotated[int, Field(ge=0, le=2048), Unit("pixels")] = 0
+    """Height and width to which training images are reduced in the first `early_epochs`, for speed (progressive
+    resizing): at least 32, smaller than `prepare.size`. 0: `prepare.size` throughout. Tasks with classes or numbers per
+    image only."""
+    early_epochs: Annotated[int, Field(ge=0), Unit("epochs")] = 0
+    """Epochs at the start with images of `early_size`; fewer than `epochs`."""
     patience: Annotated[int, Field(ge=0), Unit("epochs")] = 0
     """Epochs without a better validation score after which training stops; 0: never."""
     batch_size: Annotated[int, Field(ge=2), Unit("images")] = 64
@@ -111,6 +117,10 @@ class Train(Section):
     """balanced: every class has the same weight in the loss, where one image counts up to 1000 times as much as
     another; sampled: images of rare classes are drawn more often, so that an epoch shows every class equally often;
     auto: balanced where the score weighs classes equally and one class is far more frequent than another."""
+    foreground_share: Share = 0.0
+    """Share of the training tiles of an epoch drawn among those that contain a label other than the most frequent one,
+    each of these labels equally often; the others are drawn uniformly. 0: every tile once per epoch. Masks only;
+    nnU-Net uses 0.33 (Isensee et al. 2021)."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
     """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""

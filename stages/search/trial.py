@@ -5,10 +5,11 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stages.config.overlay import overlay
 from stages.config.schema_base import Section
+from stages.config.schema_training import Train
 from stages.core.errors import UserError
 from stages.search.pruning import should_stop
 from stages.search.space import Values
@@ -59,17 +60,19 @@ def run(job: TrialJob) -> TrialOutcome:
     The trial is failed if the training raises UserError or has no finite score, and stopped if it falls behind.
     """
     started, scores = time.perf_counter(), []
+    sections: dict[str, Any] = dict(overlay(job.sections, job.values | {"train.seed": job.seed, "train.devices": 1}))
+    train = sections["train"] = shortened(sections["train"], job.epochs)
 
     def report(epoch: EpochMetrics) -> None:
         scores.append(epoch.val_score)
         best = _best(scores, job.higher_is_better)
-        if len(scores) < job.epochs and should_stop(best, job.earlier_scores, len(scores), job.higher_is_better):
+        compared = train.early_epochs < len(scores) < job.epochs  # scores of early epochs say little
+        if compared and should_stop(best, job.earlier_scores, len(scores), job.higher_is_better):
             raise _StoppedError
 
-    values = job.values | {"train.epochs": job.epochs, "train.seed": job.seed, "train.devices": 1}
     try:
         data = _training_data(job.ingested, job.prepared)
-        plan = resolve_auto(build_plan(data, overlay(job.sections, values), job.weights)).plan
+        plan = resolve_auto(build_plan(data, sections, job.weights)).plan
         score = fit(plan, report).best.val_score
         if not math.isfinite(score):
             raise UserError(
@@ -82,6 +85,13 @@ def run(job: TrialJob) -> TrialOutcome:
         why = f"worse than half of the earlier trials after epoch {len(scores)}"
         return TrialOutcome(None, scores, time.perf_counter() - started, "stopped", why)
     return TrialOutcome(score, scores, time.perf_counter() - started)
+
+
+def shortened(train: Train, epochs: int) -> Train:
+    """Return a section `train` with another number of epochs, of which about the same share has smaller images."""
+    early = min(round(train.early_epochs * epochs / train.epochs), epochs - 1)
+    update = {"epochs": epochs, "early_epochs": early, "early_size": train.early_size if early else 0}
+    return train.model_copy(update=update)
 
 
 def _best(scores: list[float], higher_is_better: bool) -> float:

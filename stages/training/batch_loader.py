@@ -88,6 +88,9 @@ class BatchLoader:
     """Sampling probability of each image, summing to 1; None: every image once per epoch."""
     micro_batches: int = 1
     """Number of batches per optimizer step, in all processes together."""
+    early_size: int = 0
+    """Height and width of the images in the first `early_epochs`, pixels; targets are not changed."""
+    early_epochs: int = 0
     timer: LoadingTimer = field(default_factory=LoadingTimer)
 
     @property
@@ -116,7 +119,12 @@ class BatchLoader:
             for unsorted_B in np.array_split(position_S, self.micro_batches)[selected]:
                 position_B = unsorted_B[np.argsort(order[unsorted_B], kind="stable")]  # files are read in order
                 batch = self.augmented(order[position_B], BatchRandom(self.seed, epoch, position_B), device)
-                yield self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
+                batch = self._mixed(batch, order, epoch, position_B) if self.policy.mixes else batch
+                yield reduced(batch, self.early_size) if self.early_size and epoch <= self.early_epochs else batch
+
+    def at_full_size(self) -> "BatchLoader":
+        """Return a loader whose images have the working size in all epochs."""
+        return replace(self, early_size=0, early_epochs=0)
 
     def augmented(self, index_B: Integer[Array, " B"], draws: BatchRandom, device: torch.device) -> Batch:
         """Load images with their targets and augment them, without mixing images.
@@ -171,6 +179,14 @@ def _mixed_target(
     if own.ndim == 2:
         return torch.lerp(other, own, kept_RSS.mean(dim=(1, 2))[:, None])
     return torch.where(kept_RSS > 0.5, own, other)
+
+
+def reduced(batch: Batch, size: int) -> Batch:
+    """Return a batch with smaller images, resized bilinearly with antialiasing; targets are not changed."""
+    image_BCHW = functional.interpolate(
+        batch.image_BCHW, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return replace(batch, image_BCHW=image_BCHW)
 
 
 def flipped_points(spec: TaskSpec) -> list[int]:

@@ -143,7 +143,15 @@ def _measure(samples: Sequence[LabelledImage], spec: TaskSpec, params: Params, r
             "task": params.task,
             "augment": params.augment,
             "network": params.network.model_copy(update={"weights": "none"}),
-            "train": params.train.model_copy(update={"epochs": run.epochs, "batch_size": run.batch_size}),
+            "train": params.train.model_copy(
+                update={
+                    "epochs": run.epochs,
+                    "batch_size": run.batch_size,
+                    "early_size": 0,
+                    "early_epochs": 0,
+                    "foreground_share": 0.0,
+                }
+            ),
         }
         cpu_clock, seconds = [time.process_time()], []
 

@@ -47,7 +47,8 @@ def find_learning_rate(plan: TrainingPlan, fabric: Fabric) -> RangeTest:
     """
     state = build_state(plan, fabric)
     state.start_training(frozen=False)
-    batches = chain.from_iterable(state.loader.batches(epoch, state.device) for epoch in count(1))
+    loader = state.loader.at_full_size()
+    batches = chain.from_iterable(loader.batches(epoch, state.device) for epoch in count(1))
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0

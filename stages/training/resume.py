@@ -46,7 +46,8 @@ class FaultTolerance:
         saved = self.checkpoints.load() if self.checkpoints is not None else None
         if saved is None:
             scores = TASKS[self.plan.data.spec.task].SCORES
-            progress = TrainingProgress(higher_is_better=scores[self.plan.score].better == "higher")
+            higher_is_better = scores[self.plan.score].better == "higher"
+            progress = TrainingProgress(higher_is_better, early_epochs=self.plan.train.early_epochs)
             self._remember_epoch_start(progress)
             return progress
         self.state.load_state_dict(saved["state"])

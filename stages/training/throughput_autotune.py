@@ -134,7 +134,7 @@ def _seconds_per_step(plan: TrainingPlan, setting: Setting) -> float:
     timed = replace(plan, train=plan.train.model_copy(update=update | {"learning_rate": rate}))
     state = build_state(timed, single_process_fabric(plan.train.device, precision))
     state.model.train()
-    batch = next(state.loader.batches(1, state.device))
+    batch = next(state.loader.at_full_size().batches(1, state.device))
     _step(state, batch)
     taken: list[float] = []
     while len(taken) < MIN_STEPS or sum(taken) < MIN_SECONDS:

@@ -136,8 +136,9 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     It also seeds torch by `train.seed` and selects deterministic algorithms for the whole process.
 
     Raises:
-        UserError: the network or the optimizer cannot be built, pretrained weights do not suit the network, class
-            weights do not suit the task, or there are too few images.
+        UserError: the network or the optimizer cannot be built, the network does not accept images of
+            `train.early_size`, pretrained weights do not suit the network, class weights do not suit the task, or there
+            are too few images.
     """
     train = plan.train
     assert not isinstance(train.learning_rate, str), "resolve_auto replaces auto"
@@ -145,6 +146,8 @@ def build_state(plan: TrainingPlan, fabric: Fabric) -> TrainerState:
     processes = ProcessGroup(fabric.world_size, fabric.global_rank)
     synchronized = processes.size > 1 and fabric.device.type == "cuda"
     network = build(plan.network_config, synchronized)
+    if train.early_epochs:
+        _check_early_size(network, plan)
     layers = load_weights(network, plan.network_config, plan.weights)
     _normalize(network, plan)
     if train.precision != "32-true" and fabric.device.type == "cpu":
@@ -193,6 +196,25 @@ def _normalize(network: Network, plan: TrainingPlan) -> None:
         network.normalize(*plan.data.channel_statistics)
     elif plan.network.normalize == "none":
         network.normalize([0.0] * channels, [1.0] * channels)
+
+
+def _check_early_size(network: nn.Module, plan: TrainingPlan) -> None:
+    """Check that a network accepts images of `train.early_size`, by one prediction.
+
+    Raises:
+        UserError: the size of the images is fixed, as in most networks of patches.
+    """
+    size, config = plan.train.early_size, plan.network_config
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros((1, config.channels, size, size)))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"train.early_size: {size}: {config.name} does not accept images of {size} pixels if it is built for "
+            f"prepare.size: {config.size} ({error}); set train.early_size and train.early_epochs to 0, or choose a "
+            "convolutional network"
+        ) from error
 
 
 def _make_deterministic(seed: int) -> None:

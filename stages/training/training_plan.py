@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
-from stages.config.combinations import class_weights_problem, output_problem
+from stages.config.combinations import class_weights_problem, early_size_problem, foreground_problem, output_problem
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.channel_statistics import channel_statistics
@@ -21,6 +21,7 @@ from stages.tasks.ground_truth import truths_of
 from stages.tasks.representations import REPRESENTATIONS, loss_of
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 from stages.training.batch_loader import BatchLoader
+from stages.training.foreground_sampling import foreground_probabilities
 
 Array = np.ndarray[Any, Any]
 MAX_TRAIN_SAMPLE = 1000  # training images that are scored: enough to measure a gap of a few percent
@@ -115,12 +116,23 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
     train: Train = sections["train"]
     spec = data.spec
     config = _network_config(network, spec)
-    probability_N = _balanced_probabilities(data.train_set, spec) if train.class_weights == "sampled" else None
+    if problem := early_size_problem(train, spec.representation, spec.size):
+        raise UserError(problem)
+    probability_N = sampling_probabilities(data.train_set, train)
     policy, _ = build_policy(sections["augment"], data.train_set)
     return TrainingPlan(
         data=data,
         network_config=config,
-        loader=BatchLoader(data.train_set, spec, policy, train.batch_size, train.seed, probability_N),
+        loader=BatchLoader(
+            data.train_set,
+            spec,
+            policy,
+            train.batch_size,
+            train.seed,
+            probability_N,
+            early_size=train.early_size,
+            early_epochs=train.early_epochs,
+        ),
         train=train,
         network=network,
         score=score_of(spec.task, sections["task"].score),
@@ -162,6 +174,22 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
     outside = resolve_padding(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
+
+
+def sampling_probabilities(train_set: PixelStore, train: Train) -> Array | None:
+    """Return the sampling probabilities of the training images [N]; None if every image occurs once per epoch.
+
+    Raises:
+        UserError: the targets have no classes by which the images could be sampled, or no tile has foreground.
+    """
+    spec = task_spec_of(train_set.about)
+    if train.class_weights == "sampled":
+        return _balanced_probabilities(train_set, spec)
+    if not train.foreground_share:
+        return None
+    if problem := foreground_problem(spec.task, spec.representation, train.foreground_share):
+        raise UserError(problem)
+    return foreground_probabilities(train_set.target, len(spec.labels), train.foreground_share)
 
 
 def _balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:

@@ -35,6 +35,8 @@ class TrainingProgress:
 
     higher_is_better: bool
     """True if a higher score is better."""
+    early_epochs: int = 0
+    """Epochs at the start that train on smaller images; they never count as epochs without improvement."""
     epoch: int = 1
     """Current epoch."""
     step: int = 0
@@ -63,10 +65,12 @@ class TrainingProgress:
     def without_improvement(self) -> list[bool]:
         """One flag per completed epoch, true if an earlier epoch had at least as good a validation score.
 
-        Epochs with an undefined score are compared by their validation loss.
+        Epochs with an undefined score are compared by their validation loss. The flag of an epoch with smaller images
+        is false: it is validated at another size than it is trained at.
         """
         scores = [self._improvement_order(epoch) for epoch in self.epochs]
-        return [i > 0 and score <= max(scores[:i]) for i, score in enumerate(scores)]
+        first = max(1, self.early_epochs)
+        return [i >= first and score <= max(scores[:i]) for i, score in enumerate(scores)]
 
     def epochs_since_best(self) -> int:
         """Return the number of epochs since the validation score last improved."""

@@ -1,11 +1,13 @@
 """Shared test suite of all augmentations: randomness per image, and labels that follow the pixels."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance, ImageOps
 
 from stages.augmentations import (
     AUGMENTATIONS,
@@ -16,8 +18,10 @@ from stages.augmentations import (
     choose_augmentations,
     resolve_padding,
     transform_targets,
+    trivial,
 )
 from stages.augmentations.catalogue import describe_augmentation
+from stages.augmentations.trivial import OPERATIONS
 from stages.config.schema_base import Section
 from stages.config.schema_training import Augment
 from stages.core.errors import UserError
@@ -29,9 +33,9 @@ from stages.tasks.task_spec import TaskSpec
 SIZE, COUNT = 96, 24
 SYMMETRIC = {"mirror": 0.5, "upside_down": 0.5, "turn": 0.5}
 PER_IMAGE = {name: one for name, one in AUGMENTATIONS.items() if not one.mix}
-GEOMETRIC = {name: one for name, one in AUGMENTATIONS.items() if one.matrix or one.field}
+GEOMETRIC = {name: one for name, one in AUGMENTATIONS.items() if (one.matrix or one.field) and not one.pixels}
 MIXING = {name: one for name, one in AUGMENTATIONS.items() if one.mix}
-PHOTOMETRIC = {name: one for name, one in PER_IMAGE.items() if name not in GEOMETRIC}
+PHOTOMETRIC = {name: one for name, one in PER_IMAGE.items() if not (one.matrix or one.field)}
 EVERY_PADDING = pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
 
 
@@ -251,6 +255,91 @@ def test_channels_move_identically(name: str) -> None:
         assert (five[:, [channel]] - one).abs().max() < 1e-6
 
 
+def test_a_crop_has_the_drawn_area_and_is_inside_the_image() -> None:
+    _, warp = Policy({"crop": {"area": 0.25, "aspect": 2.0}}, size=SIZE, channels=1)(images(1, count=400), draws(400))
+    assert warp is not None
+    corner_22 = torch.tensor([[-0.5, -0.5], [SIZE - 0.5, SIZE - 0.5]])
+    homogeneous_23 = torch.nn.functional.pad(corner_22, (0, 1), value=1.0)
+    seen_B22 = (homogeneous_23 @ warp.inverse_B33.mT)[..., :2]
+    assert seen_B22.min() > -0.5 - 1e-3 and seen_B22.max() < SIZE - 0.5 + 1e-3
+    side_B2 = (seen_B22[:, 1] - seen_B22[:, 0]) / SIZE
+    area_B, aspect_B = side_B2.prod(dim=1), side_B2[:, 0] / side_B2[:, 1]
+    assert torch.allclose(area_B.quantile(torch.linspace(0, 1, 5)), torch.linspace(0.25, 1, 5), atol=0.05)
+    assert aspect_B.max() < 2 + 1e-3 and aspect_B.min() > 1 / 2 - 1e-3
+    assert aspect_B.max() > 1.8 and aspect_B.log().mean().abs() < 0.05, "both directions are equally frequent"
+    left_B = (seen_B22[:, 0, 0] + 0.5) / SIZE / (1 - side_B2[:, 0]).clamp(min=1e-6)
+    assert torch.allclose(left_B[area_B < 0.9].quantile(torch.linspace(0, 1, 5)), torch.linspace(0, 1, 5), atol=0.1)
+
+
+def test_trivial_moves_labels_or_changes_pixels_but_never_both() -> None:
+    count, none_33 = 400, torch.eye(3)
+    image_BCHW, label_BHW = images(count=count), (images(1, count=count)[:, 0] * 5).long()
+    changed, warp = policy("trivial", outside="reflection")(image_BCHW, draws(count))
+    assert warp is not None
+    moved_B = (warp.matrix_B33 - none_33).abs().flatten(1).amax(dim=1) > 1e-3
+    assert abs(moved_B.float().mean() - 5 / 14) < 0.1, "5 of 14 operations are geometric"
+    expected = transform_targets("image", image_BCHW, warp)
+    assert torch.equal(changed[moved_B], expected[moved_B].clamp(0, 1)), "a moved image has no other change"
+    assert torch.equal(transform_targets("labels", label_BHW, warp)[~moved_B], label_BHW[~moved_B])
+    changed_B = (changed - image_BCHW).abs().flatten(1).amax(dim=1) > 0.02
+    assert 0.7 < changed_B[~moved_B].float().mean() < 0.95, "8 of 9 others change pixels, some of them slightly"
+
+
+BY_PILLOW: dict[str, Callable[[Any, float], Any]] = {
+    "identity": lambda image, factor: image,
+    "brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
+    "contrast": lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
+    "saturation": lambda image, factor: ImageEnhance.Color(image).enhance(factor),
+    "sharpness": lambda image, factor: ImageEnhance.Sharpness(image).enhance(factor),
+    "posterize": lambda image, factor: ImageOps.posterize(image, 2),
+    "solarize": lambda image, factor: ImageOps.solarize(image, 0),
+    "equalize": lambda image, factor: ImageOps.equalize(image),
+    "autocontrast": lambda image, factor: ImageOps.autocontrast(image),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_of_trivial_has_its_effect(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare the full strength in both directions with values computed by hand or by Pillow."""
+    number = OPERATIONS.index(name)
+    monkeypatch.setattr(trivial, "_drawn", lambda amounts, stream: (np.full(2, number), torch.tensor([1.0, -1.0])))
+    noise_BHWC = np.random.default_rng(0).integers(40, 200, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    original = scale(torch.from_numpy(noise_BHWC))
+    changed, warp = policy("trivial", outside="border")(original, draws(2))
+    assert warp is not None
+    if name in trivial.MATRIX_OPERATIONS:
+        matrix_B33, middle = warp.matrix_B33, (SIZE - 1) / 2
+        forth, back = matrix_B33 @ torch.tensor([middle, middle, 1.0]) - torch.tensor([middle, middle, 1.0])
+        along = name.startswith("translation") * SIZE / 7
+        step = torch.tensor([along * (name[-1] == "x"), along * (name[-1] == "y"), 0])
+        assert torch.allclose(forth, step, atol=1e-3) and torch.allclose(back, -step, atol=1e-3)
+        linear_22 = matrix_B33[0, :2, :2]
+        turned = [[-(0.5**0.5), 0.5**0.5], [-(0.5**0.5), -(0.5**0.5)]]
+        expected = {"shear_x": [[1, 0.99], [0, 1]], "shear_y": [[1, 0], [0.99, 1]], "rotation": turned}
+        assert torch.allclose(linear_22, torch.tensor(expected.get(name, [[1.0, 0], [0, 1]])), atol=1e-4)
+        return
+    assert torch.equal(warp.matrix_B33, torch.eye(3).expand(2, 3, 3))
+    for image_HWC, factor, changed_CHW in zip(noise_BHWC, (1.99, 0.01), changed, strict=True):
+        by_pillow = np.array(BY_PILLOW[name](Image.fromarray(image_HWC), factor))
+        expected_CHW = scale(torch.from_numpy(by_pillow)[None])[0]
+        assert (changed_CHW - expected_CHW).abs().max() < 2.5 / 255, f"{name} at factor {factor}"
+
+
+def test_trivial_draws_every_operation_equally_often() -> None:
+    stream = draws(14_000).stream("trivial", torch.device("cpu"))
+    pick_B, amount_B = trivial._drawn(trivial.Trivial(strength=0.5), stream)
+    assert np.abs(np.bincount(pick_B, minlength=len(OPERATIONS)) - 1000).max() < 150
+    assert torch.allclose(amount_B.aminmax().min, torch.tensor(-0.5), atol=0.01) and amount_B.max() > 0.49
+
+
+@pytest.mark.parametrize("name", ["equalize", "autocontrast"])
+def test_trivial_does_not_change_channels_with_one_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = OPERATIONS.index(name)
+    monkeypatch.setattr(trivial, "_drawn", lambda amounts, stream: (np.full(2, number), torch.tensor([1.0, -1.0])))
+    flat = torch.full((2, 3, SIZE, SIZE), 102 / 255)
+    assert torch.allclose(policy("trivial", outside="border")(flat, draws(2))[0], flat, atol=1e-5)
+
+
 def test_16_bit_precision_is_preserved() -> None:
     level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
     image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference lost in 8 bits
@@ -349,7 +438,7 @@ def test_mixing_weights_are_valid(name: str) -> None:
 def test_augmentation_is_documented_and_consistent(name: str) -> None:
     member = AUGMENTATIONS[name]
     functions = [f for f in ("matrix", "field", "levels", "pixels", "mix") if getattr(member, f) is not None]
-    assert len(functions) == 1, "exactly one function is set"
+    assert len(functions) == 1 or functions == ["matrix", "pixels"], "an image has only one change"
     assert (member.field is None) == (member.spans is None)
     assert member.amounts.__doc__ and member.amounts(), "all parameters have defaults"
     for amount, field in member.amounts.model_fields.items():
@@ -400,6 +489,18 @@ def test_auto_preset_respects_symmetry_labels_and_channels() -> None:
     assert "articulated" not in choose("strong", data(bones=False))
     assert "articulated" in choose("standard", data())
     regression = choose("strong", data("scalar"))
+    scalar = choose_augmentations(augment("none", crop=0.5), data("scalar"))
+    assert "but the target is a number" in next(one.why for one in scalar if one.name == "crop")
+    for unsuited, reason in (
+        (data("scalar"), "the target is a number"),
+        (data("boxes"), "boxes around rotated objects would not be tight"),
+        (data("image"), "the prediction is an image"),
+        (data(labels=tuple("0123456789")), "the class names are single characters"),
+        (data(labels=("hand_left", "hand_right")), "the name `hand_left` contains a side or direction"),
+        (replace(data(), symmetry_score_drop={"grey": 0.5}), "colours may determine the class"),
+    ):
+        chosen_trivial = choose_augmentations(augment("none", trivial=True), unsuited)
+        assert reason in next(one.why for one in chosen_trivial if one.name == "trivial")
     assert not {"scale", "translation", "elastic", "articulated"} & set(regression) and "brightness" in regression
     image = choose("strong", data("image"))
     assert image and not {"brightness", "noise", "blur"} & set(image)
@@ -419,7 +520,8 @@ def test_amounts_override_preset() -> None:
 def test_all_invalid_amounts_are_reported() -> None:
     invalid = {
         "elastik": 3, "rotation": 270, "elastic": {"amplitude": 9, "wavelength": 16}, "blur": {"sigma": 1},
-        "hue": 10, "noise": "much", "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
+        "hue": 10, "noise": "much", "crop": {"area": 0, "aspect": 0.5},
+        "articulated": 20, "shear": [1, 2], "gamma": {1: 2}, "scale": float("nan"),
     }  # fmt: skip
     with pytest.raises(UserError) as caught:
         choose("none", data(channels=1, bones=False), **invalid)
@@ -428,6 +530,8 @@ def test_all_invalid_amounts_are_reported() -> None:
         "augment.amounts.rotation.degrees: 270: input should be less than or equal to 180",
         "augment.amounts.elastic: amplitude 9 would fold the image at wavelength 16; use at most 2",
         "augment.amounts.blur.sigma: unknown",
+        "augment.amounts.crop.area: 0: input should be greater than 0",
+        "augment.amounts.crop.aspect: 0.5: input should be greater than or equal to 1",
         "augment.amounts.gamma.1: unknown",
         "augment.amounts.hue: 10: the images have 1 channel, not 3; use off",
         "augment.amounts.noise.deviation: 'much': input should be a valid number",

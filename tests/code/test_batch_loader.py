@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from stages.augmentations import BatchRandom, Policy
 from stages.config.schema import Params
-from stages.dataset.pixel_store import open_split
+from stages.core.errors import UserError
+from stages.dataset.annotations import IGNORE_INDEX
+from stages.dataset.pixel_store import PixelStore, open_split
 from stages.images.contact_sheet import contact_sheet
 from stages.preprocessing.resize import scale
 from stages.runner.stage import call
@@ -21,7 +24,7 @@ from stages.training.batch_loader import Batch, BatchLoader, flipped_points, una
 from stages.training.batch_preview import DrawnLevels, draw_example
 from stages.training.loss_context import LossContext
 from stages.training.losses import LOSSES
-from stages.training.training_plan import TrainingData, build_policy, load_training_data
+from stages.training.training_plan import TrainingData, build_policy, load_training_data, sampling_probabilities
 from tests.conftest import digit_images, prepare_digits
 from tests.digit_plans import digit_plan
 
@@ -73,9 +76,76 @@ def test_sampling_draws_all_classes_equally_often(data: TrainingData, params: Pa
     assert len(by_class) == 4 and np.allclose(by_class, 1 / 4)
 
 
+def mask_loader(share: float, rarer: dict[int, list[int]], params: Params, tiles: int = 60) -> BatchLoader:
+    """Return a loader of empty tiles, of which some contain a pixel of a label.
+
+    Args:
+        share: `train.foreground_share`.
+        rarer: tiles that contain each label other than 0.
+        params: the project's params.
+        tiles: number of tiles.
+    """
+    spec = TaskSpec("segmentation", "mask", "mask", labels=("ground", "cell", "debris", "unused"), size=16, channels=1)
+    target_NSS = np.full((tiles, 16, 16), 0, np.uint8)
+    target_NSS[:, :, :4] = IGNORE_INDEX
+    for label, place in rarer.items():
+        target_NSS[place, 8, 4 + label] = label
+    rows = pd.DataFrame({"path": [f"{number}.png" for number in range(tiles)]})
+    store = PixelStore(np.zeros((tiles, 16, 16, 1), np.uint8), target_NSS, rows, spec.as_json())
+    train = params.train.model_copy(update={"foreground_share": share})
+    return BatchLoader(store, spec, Policy({}, size=16, channels=1), 8, 0, sampling_probabilities(store, train))
+
+
+def drawn(loader: BatchLoader, epochs: int = 40) -> np.ndarray:
+    """Return how often each row is drawn in some epochs."""
+    rows = [batch.index_B for epoch in range(1, epochs + 1) for batch in loader.batches(epoch, CPU)]
+    return np.bincount(np.concatenate(rows), minlength=len(loader.store))
+
+
+def test_tiles_with_rare_labels_are_drawn_for_the_foreground_share(params: Params) -> None:
+    rarer = {1: [3, 4, 5], 2: [5, 6]}
+    count_N = drawn(mask_loader(0.5, rarer, params))
+    assert count_N.sum() == 40 * 60
+    without_N = np.ones(60, bool)
+    without_N[3:7] = False
+    assert count_N[without_N].sum() / 2400 == pytest.approx(0.5 * 56 / 60, abs=0.04)
+    of_label = [count_N[rarer[label]].sum() / 2400 for label in (1, 2)]
+    assert of_label == pytest.approx([0.25 + 0.25 / 2 + 0.5 * 3 / 60, 0.25 + 0.25 / 3 + 0.5 * 2 / 60], abs=0.04)
+    assert drawn(mask_loader(0.0, rarer, params)).tolist() == [40] * 60, "without it, every tile once per epoch"
+    assert drawn(mask_loader(1.0, rarer, params))[without_N].sum() == 0
+
+
+def test_a_foreground_share_requires_tiles_with_a_second_label(params: Params) -> None:
+    with pytest.raises(UserError, match=r"foreground_share: 0.5, but all 60 training tiles contain one label only"):
+        mask_loader(0.5, {}, params)
+
+
+def test_a_foreground_share_requires_masks(data: TrainingData, params: Params, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"foreground_share: 0.5 requires a label for each pixel, which representation"):
+        digit_plan(data, params, tmp_path, foreground_share=0.5)
+
+
 def test_paired_points_swap_in_a_mirrored_image() -> None:
     spec = TaskSpec("landmarks", "heatmap", "points", points=("a", "nose", "b"), flip_pairs=(("a", "b"),))
     assert flipped_points(spec) == [2, 1, 0]
+
+
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
+def test_early_epochs_have_the_same_images_reduced(data: TrainingData, mixes: dict[str, Any]) -> None:
+    whole = loader_of(data, 7, **CHANGES, **mixes)
+    early = replace(whole, early_size=8, early_epochs=2)
+    for epoch, size in ((1, 8), (2, 8), (3, 16)):
+        pairs = list(zip(early.batches(epoch, CPU), whole.batches(epoch, CPU), strict=True))
+        assert len(pairs) > 3
+        for small, large in pairs:
+            assert small.image_BCHW.shape == (len(large.index_B), 1, size, size)
+            assert np.array_equal(small.index_B, large.index_B) and torch.equal(small.target, large.target)
+            mean_B, expected_B = (batch.image_BCHW.mean(dim=(1, 2, 3)) for batch in (small, large))
+            assert torch.allclose(mean_B, expected_B, atol=0.02), "the same image"
+            assert size == 8 or torch.equal(small.image_BCHW, large.image_BCHW)
+    (again, *_) = early.batches(2, CPU, first_step=3)
+    assert torch.equal(again.image_BCHW, list(early.batches(2, CPU))[3].image_BCHW)
+    assert torch.equal(next(early.at_full_size().batches(1, CPU)).image_BCHW, next(whole.batches(1, CPU)).image_BCHW)
 
 
 @pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["alone", "mixed"])
@@ -140,15 +210,18 @@ def test_augmenting_a_batch_allocates_at_most_a_few_copies() -> None:
     assert peak < 4.5 * 4 * image_BHWC.numel(), "copies of the batch as floats"
 
 
+@pytest.mark.parametrize("weights", ["none", "sampled"])
 def test_the_contact_sheet_shows_the_first_images_of_training(
-    folders: tuple[Path, Path], data: TrainingData, params: Params, tmp_path: Path
+    folders: tuple[Path, Path], data: TrainingData, params: Params, tmp_path: Path, weights: str
 ) -> None:
     from stages.augment import SHEET_IMAGES, main
 
-    train = params.train.model_copy(update={"batch_size": 16, "device": "cpu"})
+    train = params.train.model_copy(update={"batch_size": 16, "device": "cpu", "class_weights": weights})
     call(main, [folders[1], tmp_path / "out"], {"augment": params.augment, "train": train})
     store = open_split(folders[1], "train")
-    loader = BatchLoader(store, data.spec, build_policy(params.augment, store)[0], 16, train.seed)
+    policy_of_params, probability_N = build_policy(params.augment, store)[0], sampling_probabilities(store, train)
+    assert (probability_N is None) == (weights == "none")
+    loader = BatchLoader(store, data.spec, policy_of_params, 16, train.seed, probability_N)
     batches = list(loader.batches(1, CPU))
     assert len(batches[0].index_B) < SHEET_IMAGES < len(data.train_set)
     images = [draw_example(batch, i, data.spec, DrawnLevels()) for batch in batches for i in range(len(batch.index_B))]

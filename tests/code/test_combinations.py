@@ -39,6 +39,7 @@ INSTANCES = {
     "network": {"name": "mask_rcnn"},
     "prepare": {"fit": "letterbox"},
 }
+EARLY = {"train": {"epochs": 12, "early_size": 32, "early_epochs": 2}, "prepare": {"size": 64}}
 POINTS = {"format": "table", "columns": {"label": None, "points": ["nose", "tail"]}}
 GRID = {"sampler": "grid", "trials": 3, "space": {"train.learning_rate": {"low": 0.1, "high": 0.2, "steps": 9}}}
 
@@ -70,6 +71,27 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
         (merged(REGRESSION, {"train": {"class_weights": "sampled"}}), "sampled requires one class per image"),
         (merged(SEGMENTATION, {"train": {"class_weights": "sampled"}}), "sampled requires one class per image"),
         (merged(LANDMARKS, {"train": {"class_weights": "balanced"}}), "balanced requires classes in the loss"),
+        (
+            {"train": {"foreground_share": 0.3}},
+            "train.foreground_share: 0.3 requires a label for each pixel, which repr",
+        ),
+        (
+            merged(EARLY, {"train": {"early_size": 0}}),
+            "train.early_epochs: 2, but train.early_size is 0; set both, or set",
+        ),
+        (merged(EARLY, {"train": {"early_epochs": 0}}), "train.early_size: 32, but train.early_epochs is 0; set both"),
+        (
+            merged(EARLY, {"train": {"early_epochs": 12}}),
+            "early_epochs: 12 of train.epochs: 12 leaves no epoch with im",
+        ),
+        (
+            merged(EARLY, {"train": {"early_size": 31}}),
+            "train.early_size: 31 must be at least 32 and smaller than prep",
+        ),
+        (merged(EARLY, {"train": {"early_size": 64}}), "smaller than prepare.size: 64; use 32 to 63"),
+        (merged(EARLY, {"prepare": {"size": 32}}), "smaller than prepare.size: 32; use 0, and train.early_epochs: 0"),
+        (merged(EARLY, SEGMENTATION), "train.early_size: 32 requires classes or numbers of the whole image as targets"),
+        (merged(EARLY, LANDMARKS), "not the representation heatmap, whose targets have positions; use 0"),
         ({"train": {"loss": "huber"}}, "train.loss: huber is not a loss of representation class; known: cross_entropy"),
         ({"train": {"loss": "crossentropy"}}, "did you mean `cross_entropy`?"),
         ({"train": {"optimizer": "timm/nadamwx"}}, "train.optimizer: timm/nadamwx is unknown; did you mean"),
@@ -137,6 +159,9 @@ def test_contradicting_params_are_refused_before_the_first_stage(params: dict[st
     [
         {},
         SEGMENTATION,
+        merged(SEGMENTATION, {"train": {"foreground_share": 0.3}}),
+        EARLY,
+        merged(EARLY, REGRESSION),
         INSTANCES,
         LANDMARKS,
         merged(REGRESSION, {"train": {"class_weights": "auto"}}),

@@ -28,6 +28,7 @@ from stages.training.model_file import load_model
 from stages.training.trainer_state import build_state, launch
 from stages.training.training_plan import TrainingData, TrainingPlan, load_training_data
 from stages.training.training_progress import EpochMetrics
+from tests.conftest import digit_images, prepare_digits
 from tests.digit_plans import FIXED, TINY, digit_plan, ignore, load_digits, train_on
 
 MakePlan = Callable[..., TrainingPlan]
@@ -114,6 +115,24 @@ def test_a_training_killed_at_every_step_ends_with_the_same_weights(
             checkpoints.release()
     assert kills >= 2 and equal(whole, resumed)
     assert reported == resumed.epochs, "epochs before the last kill are reported too"
+
+
+def test_a_training_killed_in_early_epochs_ends_with_the_same_weights(params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=16, classes=2)
+    splits = {"train": images[::2], "val": images[1::2]}
+    data = load_training_data(*prepare_digits(tmp_path / "digits", splits, size=48))
+
+    def plan() -> TrainingPlan:
+        changes = {"network": {"name": TINY}}
+        return resolve_auto(digit_plan(data, params, tmp_path, changes, epochs=3, early_size=32, early_epochs=1)).plan
+
+    whole = fit(plan(), ignore)
+    for at in (1, 3):  # within the early epoch, and within the first epoch at the working size
+        killing = KillingCheckpoints(tmp_path / "training", at)
+        with pytest.raises(KilledError):
+            fit(plan(), ignore, killing)
+        killing.release()
+    assert equal(whole, fit(plan(), ignore, Checkpoints(tmp_path / "training", seconds=100)))
 
 
 def test_auto_is_resolved_to_the_same_rate_after_a_kill(data: TrainingData, params: Params, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.networks import NetworkConfig, build
+from stages.networks.surgery import Network
 from stages.tasks import TASKS
 from stages.training import throughput_autotune
 from stages.training.auto_params import resolve_auto
@@ -29,10 +30,11 @@ from stages.training.network_inference import predict_store
 from stages.training.optimizers import build_optimizer, uses_momentum
 from stages.training.precision import compute_small_maps_in_float32
 from stages.training.schedules import SCHEDULES, lr_factor
-from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
+from stages.training.training_plan import TrainingData, TrainingPlan, build_plan, load_training_data
 from stages.training.training_progress import EpochMetrics, TrainingProgress
 from stages.training.unused_settings import unused_settings
-from tests.digit_plans import digit_plan, ignore, load_digits, state_of, train_on
+from tests.conftest import digit_images, prepare_digits
+from tests.digit_plans import TINY, digit_plan, ignore, load_digits, state_of, train_on
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., TrainingPlan]
@@ -150,6 +152,8 @@ def test_progress_counts_epochs_since_the_best() -> None:
         progress.epochs.append(EpochMetrics(number, 0, 0, 0, score, 0, 0, 0, 0))
     assert progress.without_improvement == [False, False, True, True, True] and progress.epochs_since_best() == 3
     assert progress.best.epoch == 2
+    progress.early_epochs = 3
+    assert progress.without_improvement == [False, False, False, True, True] and progress.epochs_since_best() == 2
 
 
 @pytest.mark.parametrize(
@@ -190,6 +194,63 @@ def test_more_batches_per_step_than_images_are_refused(make_plan: MakePlan) -> N
 def test_caching_images_on_the_device_gives_the_same_weights(make_plan: MakePlan) -> None:
     resident, mapped = (train_on(make_plan(cache_on_device=value)).weights for value in ("yes", "no"))
     assert resident and all(torch.equal(resident[name], mapped[name]) for name in resident)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    """Return digits of 48 pixels, which can be reduced to the smallest early size."""
+    images = digit_images(per_class=16, classes=3)
+    folder = tmp_path_factory.mktemp("larger")
+    return load_training_data(*prepare_digits(folder, {"train": images[::2], "val": images[1::2]}, size=48))
+
+
+def test_only_early_epochs_train_on_smaller_images(
+    larger: TrainingData, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+    forward = Network.forward
+
+    def record(network: Network, image_BCHW: torch.Tensor, *targets: Any) -> Any:
+        seen.append((network.training, image_BCHW.shape[2]))
+        return forward(network, image_BCHW, *targets)
+
+    monkeypatch.setattr(Network, "forward", record)
+    changes = {"network": {"name": TINY}}
+    result = train_on(digit_plan(larger, params, tmp_path, changes, epochs=3, early_size=32, early_epochs=2))
+    assert len(result.epochs) == 3
+    assert [size for training, size in seen if training] == [32] * 6 + [48] * 3
+    assert {size for training, size in seen[1:] if not training} == {48}, "validation is at prepare.size"
+
+
+def test_patience_begins_after_the_early_epochs(larger: TrainingData, params: Params, tmp_path: Path) -> None:
+    early = {"early_size": 32, "early_epochs": 4, "patience": 1, "learning_rate": 1e-9, "epochs": 30}
+    result = train_on(digit_plan(larger, params, tmp_path, {"network": {"name": TINY}}, **early))
+    assert 5 <= len(result.epochs) < 15 and "no better balanced_accuracy for 1 epoch" in result.stop_reason
+
+
+def test_auto_is_measured_at_the_working_size(
+    larger: TrainingData, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured = []
+    for early in ({}, {"early_size": 32, "early_epochs": 1}):
+        plan = digit_plan(larger, params, tmp_path, {"network": {"name": TINY}}, learning_rate="auto", **early)
+        measured.append(resolve_auto(plan).range_test)
+    assert measured[0] == measured[1] is not None
+
+
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224", "timm/test_vit_relpos", "timm/mixer_s32_224"])
+def test_networks_with_a_fixed_size_refuse_smaller_images(
+    larger: TrainingData, params: Params, tmp_path: Path, name: str
+) -> None:
+    plan = digit_plan(larger, params, tmp_path, {"network": {"name": name}}, early_size=32, early_epochs=1)
+    with pytest.raises(UserError, match=rf"train.early_size: 32: {name} does not accept images of 32 pixels"):
+        state_of(plan)
+
+
+def test_an_early_size_that_contradicts_other_params_is_refused(make_plan: MakePlan) -> None:
+    with pytest.raises(UserError, match="train.early_size: 32 must be at least 32 and smaller than prepare.size: 16"):
+        make_plan(early_size=32, early_epochs=1)
 
 
 def test_feature_noise_and_stochastic_depth_act_in_training_only() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from stages import tune as stage
+from stages.config.combinations import early_size_problem
 from stages.config.schema import Params
 from stages.config.schema_search import Range
 from stages.core.errors import UserError
@@ -66,6 +67,30 @@ def test_the_first_trial_uses_params_and_the_best_is_returned(search: Search, pa
 
 def delete_search() -> None:
     shutil.rmtree("work/tune")
+
+
+def test_trials_are_not_compared_in_epochs_with_smaller_images(params: Params, tmp_path: Path) -> None:
+    images = digit_images(per_class=8, classes=2)
+    folders = prepare_digits(tmp_path, {"train": images[::2], "val": images[1::2]}, size=48)
+    fixed = {"device": "cpu", "batch_size": 8, "precision": "32-true", "memory_format": "channels_first"}
+    sections = {name: getattr(params, name) for name in ("task", "augment", "network", "train")}
+    sections["network"] = params.network.model_copy(update={"name": TINY})
+    stopped = []
+    for early in ({}, {"early_size": 32, "early_epochs": 6}):
+        sections["train"] = params.train.model_copy(update={"epochs": 12, **fixed, **early})
+        ahead = [[2.0, 2.0]] * 4  # scores that no trial reaches
+        job = trial.TrialJob(*folders, tmp_path, sections, {}, 2, 0, True, ahead)
+        stopped.append((trial.run(job).state, len(trial.run(job).scores)))
+    assert stopped == [("stopped", 1), ("complete", 2)]
+
+
+def test_trials_have_the_same_share_of_epochs_with_smaller_images(params: Params) -> None:
+    train = params.train.model_copy(update={"epochs": 12, "early_size": 32, "early_epochs": 8})
+    found = {epochs: trial.shortened(train, epochs) for epochs in (1, 2, 3, 6)}
+    assert {epochs: (one.epochs, one.early_epochs, one.early_size) for epochs, one in found.items()} == {
+        1: (1, 0, 0), 2: (2, 1, 32), 3: (3, 2, 32), 6: (6, 4, 32),
+    }  # fmt: skip
+    assert not any(early_size_problem(one, "class", 64) for one in found.values())
 
 
 def test_the_same_seed_gives_the_same_trials(search: Search) -> None:
