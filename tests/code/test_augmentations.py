@@ -304,7 +304,7 @@ def test_every_operation_of_trivial_has_its_effect(name: str, monkeypatch: pytes
     number = OPERATIONS.index(name)
     monkeypatch.setattr(trivial, "_drawn", lambda amounts, stream: (np.full(2, number), torch.tensor([1.0, -1.0])))
     noise_BHWC = np.random.default_rng(0).integers(40, 200, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    original = scale(torch.from_numpy(noise_BHWC))
+    original = scale(torch.from_numpy(noise_BHWC), 255)
     changed, warp = policy("trivial", outside="border")(original, draws(2))
     assert warp is not None
     if name in trivial.MATRIX_OPERATIONS:
@@ -321,7 +321,7 @@ def test_every_operation_of_trivial_has_its_effect(name: str, monkeypatch: pytes
     assert torch.equal(warp.matrix_B33, torch.eye(3).expand(2, 3, 3))
     for image_HWC, factor, changed_CHW in zip(noise_BHWC, (1.99, 0.01), changed, strict=True):
         by_pillow = np.array(BY_PILLOW[name](Image.fromarray(image_HWC), factor))
-        expected_CHW = scale(torch.from_numpy(by_pillow)[None])[0]
+        expected_CHW = scale(torch.from_numpy(by_pillow)[None], 255)[0]
         assert (changed_CHW - expected_CHW).abs().max() < 2.5 / 255, f"{name} at factor {factor}"
 
 
@@ -343,7 +343,7 @@ def test_trivial_does_not_change_channels_with_one_level(name: str, monkeypatch:
 def test_16_bit_precision_is_preserved() -> None:
     level_B = torch.arange(COUNT, dtype=torch.int32)[:, None, None, None]
     image_BHWC = (30_000 + level_B).expand(-1, SIZE, SIZE, 5).to(torch.uint16)  # a difference lost in 8 bits
-    changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC, 255), draws())
+    changed, _ = policy("rotation", "elastic", channels=5, outside="border")(scale(image_BHWC, 65535), draws())
     assert torch.equal((changed * 65535).round().to(torch.int32), (30_000 + level_B).expand_as(changed))
 
 
