@@ -12,6 +12,7 @@ from stages.core.findings import Finding
 from stages.core.shapes import Array, Float
 from stages.dataset.manifest import parse_annotations
 from stages.near_duplicates.search import Copies, find_copies
+from stages.networks.feature_cache import features_of_rows
 from stages.probes.image_features import image_features
 
 
@@ -29,6 +30,8 @@ class AuditData:
     """Maximum number of images in `sample`, for audits that decode images or whose cost grows faster than linearly."""
     grades: tuple[str, ...] = ()
     """Classes from lowest to highest if the task is ordinal, else empty."""
+    uses_pretrained: bool = False
+    """Whether features of a network with ImageNet weights are used as well as those of random patches."""
 
     @cached_property
     def one_class_each(self) -> bool:
@@ -53,6 +56,11 @@ class AuditData:
     def features(self) -> Float[Array, "N F"]:
         """Features of the images of `sample`, float32; see `stages.probes.image_features`."""
         return image_features(self.sample, self.folder)
+
+    @cached_property
+    def pretrained(self) -> Float[Array, "N 1280"] | None:
+        """Pretrained features of the images of `sample`; None if they are not used."""
+        return features_of_rows(self.sample, self.folder) if self.uses_pretrained else None
 
 
 Find = Callable[[AuditData, Audit], list[Finding]]
