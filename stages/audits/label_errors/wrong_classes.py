@@ -39,22 +39,24 @@ def _single_label(data: AuditData) -> Found:
     known_N = rows["label"].map(groups_of >= FOLDS).to_numpy()
     rare = [label for label in sorted_labels(rows) if groups_of[label] < FOLDS]
     unchecked = [f"{_unchecked(rare)}: at least {FOLDS} groups per class are required."] if rare else []
-    rows, features_NF = rows[known_N], data.features[known_N]
+    rows = rows[known_N]
     if rows["label"].nunique() < 2:
         return [], [*unchecked, f"No labels were checked: fewer than two classes have {FOLDS} or more groups."]
     order = data.grades if set(rows["label"]) <= set(data.grades) else sorted_labels(rows)
     names = [name for name in order if name in set(rows["label"])]
     codes_N = rows["label"].map({name: code for code, name in enumerate(names)}).to_numpy()
-    _, p_NK = out_of_fold_probabilities(features_NF, codes_N, rows["group"].to_numpy())
+    used = data.probe_features(known_N, np.eye(len(names))[codes_N])
+    _, p_NK = out_of_fold_probabilities(used.features_NF, codes_N, rows["group"].to_numpy(), used.standardized)
     errors = find_label_errors(p_NK, codes_N, ordered=bool(data.grades))
     name = "label_errors/grades" if data.grades else "label_errors/classes"
     if errors.skill < MIN_SKILL:
-        return [], [*unchecked, _low_skill("the label", errors)]
+        return [], [*unchecked, _low_skill("the label", errors, used.name)]
     paths = list(rows["path"])
     certain = errors.most_certain()
     captions = {paths[i]: f"{names[codes_N[i]]} \N{RIGHTWARDS ARROW} {names[errors.better_N[i]]}?" for i in certain}
     evidence = {
         "images": len(rows),
+        "features": used.name,
         "skill": errors.skill,
         "share": errors.share,
         "at_least": errors.at_least,
@@ -63,7 +65,7 @@ def _single_label(data: AuditData) -> Found:
         ],
     }
     severity: Severity = "warning" if errors.at_least > NOTABLE else "info" if errors.count else "passed"
-    message = _describe(errors, len(rows), "labels")
+    message = _describe(errors, len(rows), "labels", used.name)
     found = Finding(name, severity, message, evidence, [paths[i] for i in certain], captions)
     findings = require_power(
         unless_too_many(found, errors.count, len(rows), "labels"), [_power(p_NK, codes_N, bool(data.grades))]
@@ -195,8 +197,19 @@ def _one_against_rest(score_N: np.ndarray, has_N: np.ndarray) -> LabelErrors:
     return find_label_errors(np.stack([1 - p_N, p_N], axis=1), has_N.astype(int))
 
 
-def _describe(errors: LabelErrors, count: int, what: str) -> str:
-    skill = f"the baseline predicts the label with skill {errors.skill:.2f} (0: chance, 1: perfect)"
+def _describe(errors: LabelErrors, count: int, what: str, features: str) -> str:
+    """Return a sentence on the number of wrong labels.
+
+    Args:
+        errors: possible label errors.
+        count: number of labels.
+        what: what was counted.
+        features: kinds of features of the baseline.
+    """
+    skill = (
+        f"the baseline, on features of {features}, predicts the label with skill {errors.skill:.2f} (0: chance, 1: "
+        "perfect)"
+    )
     if not errors.count:
         return f"No label errors were detected in {count} {what}; {skill}."
     share = f"{errors.count} of {count} {what} ({errors.share:.1%})"
@@ -213,11 +226,11 @@ def _look(count: int) -> str:
     return "looks" if count == 1 else "look"
 
 
-def _low_skill(what: str, errors: LabelErrors) -> str:
+def _low_skill(what: str, errors: LabelErrors, features: str) -> str:
     return (
-        f"Label errors were not checked: the baseline predicts {what} with skill {errors.skill:.2f} (0: chance, 1: "
-        f"perfect), but at least {MIN_SKILL} is required. The differences between the classes may be too fine for it, "
-        "the images too few, or many labels wrong."
+        f"Label errors were not checked: the baseline, on features of {features}, predicts {what} with skill "
+        f"{errors.skill:.2f} (0: chance, 1: perfect), but at least {MIN_SKILL} is required. The differences between "
+        "the classes may be too fine for it, the images too few, or many labels wrong."
     )
 
 
