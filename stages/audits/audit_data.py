@@ -26,6 +26,8 @@ class ProbeFeatures:
     features_NF: Float[Array, "N F"]
     standardized: bool
     """Whether the regression standardizes them; false if they are combined with chosen weights."""
+    share: float
+    """Share of the pretrained features in the total variance, 0 to 1."""
     name: str
     """Kinds of features in words."""
 
@@ -84,10 +86,10 @@ class AuditData:
             target_MK: targets of these images, in a common unit, from which the weight of each kind is chosen.
         """
         if self.pretrained is None:
-            return ProbeFeatures(self.features[chosen_N], True, describe_features(0.0))
+            return ProbeFeatures(self.features[chosen_N], True, 0.0, describe_features(0.0))
         every_M = np.ones(len(target_MK), bool)
         found = combine_features(self.features[chosen_N], self.pretrained[chosen_N], every_M, target_MK)
-        return ProbeFeatures(found.features_MF, False, describe_features(found.share))
+        return ProbeFeatures(found.features_MF, False, found.share, describe_features(found.share))
 
 
 Find = Callable[[AuditData, Audit], list[Finding]]

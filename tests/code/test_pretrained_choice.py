@@ -1,4 +1,4 @@
-"""Pretrained weights that `configure` proposes: compared by linear probes, named with both scores, never with --quick."""
+"""Pretrained weights that `configure` proposes: compared by linear probes, named with both scores, not with --quick."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
