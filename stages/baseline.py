@@ -1,4 +1,4 @@
-"""Score a linear model on image features, before any training: `python -m stages.baseline INGESTED PREPARED OUTPUT`."""
+"""Score a linear model before any training: `python -m stages.baseline INGESTED PREPARED FEATURES OUTPUT`."""
 
 import json
 import time
@@ -11,10 +11,12 @@ import pandas as pd
 from stages.config.schema_task import Evaluate, Task
 from stages.core.plurals import quantity
 from stages.core.shapes import Array, Float, Shaped
-from stages.dataset.manifest import decode_images, read_manifest
+from stages.dataset.manifest import read_manifest
 from stages.dataset.pixel_store import open_split
-from stages.networks import packaged_weights, pretrained_features
-from stages.probes.image_features import image_features, to_square
+from stages.networks.feature_cache import features_of_rows
+from stages.networks.feature_record import describe_features, uses_pretrained
+from stages.probes.feature_blocks import combine_features
+from stages.probes.image_features import image_features
 from stages.probes.linear_baseline import predict_classes, predict_numbers
 from stages.runner.stage import In, Out, run
 from stages.tasks.evaluation import summarize
@@ -27,16 +29,17 @@ MAX_TRAINING_IMAGES = 5000
 """Number of training images of which the linear model is fitted; of more, a random sample is used."""
 
 
-def main(ingested: In, prepared: In, output: Out, *, task: Task, evaluate: Evaluate) -> dict[str, Any]:
+def main(ingested: In, prepared: In, features: In, output: Out, *, task: Task, evaluate: Evaluate) -> dict[str, Any]:
     """Write scores of ridge regression with bootstrap intervals over groups (`scores.json`, `replicates.parquet`).
 
-    The features are those of a network with ImageNet weights if `make weights` has installed them, otherwise those of
-    random patches of the images. `evaluate` compares the trained network with the same resamples. For tasks without
-    one prediction per image, `scores.json` says that there is no baseline.
+    The features are those of random patches of the images, and of a network with ImageNet weights if the file
+    `features` names them. The weight of each kind is chosen on the training images. `evaluate` compares the trained
+    network with the same resamples. For tasks without one prediction per image, `scores.json` says that there is no
+    baseline.
 
     Raises:
         UserError: the manifest was written by another version, the labels do not contain the ground truth, or the
-            package with the weights is damaged.
+            package with the weights is missing or damaged.
     """
     began = time.perf_counter()
     store = open_split(prepared, "val")
@@ -52,14 +55,22 @@ def main(ingested: In, prepared: In, output: Out, *, task: Task, evaluate: Evalu
     # The order of the validation images is that of `evaluate`, whose resamples are the same.
     paths = [path for path, _ in store.rows_by_original()]
     val = rows.set_index("path", drop=False).loc[paths]
-    features_NF, name = _features(pd.concat([train, val]), ingested)
+    both, train_truths = pd.concat([train, val]), truths_of(ingested, list(train["path"]), spec)
+    features_NF, name = image_features(both, ingested), "features of random patches"
+    is_combined = uses_pretrained(features)
+    if is_combined:
+        of_train = np.arange(len(both)) < len(train)
+        pretrained_NF = features_of_rows(both, ingested)
+        combined = combine_features(features_NF, pretrained_NF, of_train, _targets(spec, train_truths))
+        features_NF, name = combined.features_MF, f"features of {describe_features(combined.share)}"
     truths = truths_of(ingested, paths, spec)
     predicted = _predict(
         spec,
         features_NF[: len(train)],
-        truths_of(ingested, list(train["path"]), spec),
+        train_truths,
         train["group"].to_numpy(),
         features_NF[len(train) :],
+        standardized=not is_combined,
     )
     summary, replicates = summarize(
         spec,
@@ -89,13 +100,12 @@ def _write(output: Path, content: dict[str, Any]) -> None:
     (output / "scores.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _features(rows: pd.DataFrame, ingested: Path) -> tuple[Float[Array, "N F"], str]:
-    """Return the features of images and their name."""
-    if packaged_weights.weights_file(pretrained_features.NETWORK) is None:
-        return image_features(rows, ingested), "features of random patches"
-    name = f"features of {pretrained_features.NETWORK} at {pretrained_features.SIDE} pixels"
-    squares = (to_square(one.image, pretrained_features.SIDE, 3) for one in decode_images(rows, ingested))
-    return pretrained_features.pretrained_features(squares), name
+def _targets(spec: TaskSpec, truths: list[Any]) -> Float[Array, "N K"]:
+    """Return targets of ridge regression in a common unit: 0 or 1 for each class, or standardized numbers."""
+    if spec.task in ("classification", "ordinal"):
+        return np.eye(len(spec.labels))[np.array(truths)]
+    target_ND = np.stack(truths).astype(np.float64)
+    return target_ND / np.maximum(target_ND.std(axis=0), 1e-12)
 
 
 def _predict(
@@ -104,11 +114,13 @@ def _predict(
     truths: list[Any],
     groups_N: Shaped[Array, " N"],
     val_MF: Float[Array, "M F"],
+    standardized: bool,
 ) -> list[Any]:
     """Return predictions of the validation images in the format of the task."""
     if spec.task in ("classification", "ordinal"):
-        return list(predict_classes(train_NF, np.array(truths), groups_N, val_MF, len(spec.labels)))
-    return list(predict_numbers(train_NF, np.stack(truths).astype(np.float64), val_MF))
+        codes_N, classes = np.array(truths), len(spec.labels)
+        return list(predict_classes(train_NF, codes_N, groups_N, val_MF, classes, standardized))
+    return list(predict_numbers(train_NF, np.stack(truths).astype(np.float64), val_MF, standardized))
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ def main(options: ConfigureOptions) -> Proposal:
             chosen, facts = _first_usable(files, found, params, failures, options, appearance)
             proposed, counts = propose_params(chosen, facts, options.source, params)
         if not options.quick:
+            with announce("configure: comparing pretrained features with random patches"):
+                proposed = _choose_weights(proposed, chosen, facts, params.ingest.max_megapixels)
             with announce("configure: timing training steps"):
                 proposed = _fit_to_time_budget(proposed, chosen, facts, text, options.minutes)
         left_out = find_unused_images(files, chosen)
@@ -248,6 +250,14 @@ def _describe_unsupported_images(files: SourceFiles, paths: list[str]) -> str:
             if reason := describe_unsupported(files[path]()):
                 reasons.append(f". {path!a} {reason}")
     return "".join(reasons)
+
+
+def _choose_weights(
+    proposed: list[Choice], chosen: FormatCandidate, facts: SourceFacts, max_megapixels: float
+) -> list[Choice]:
+    from stages.training.pretrained_choice import choose_weights  # importing torch takes seconds
+
+    return choose_weights(proposed, chosen, facts, max_megapixels)
 
 
 def _fit_to_time_budget(

@@ -209,7 +209,9 @@ def out_of_fold(data: AuditData) -> tuple[Array, Array]:
     """Return the out-of-fold probabilities [N, K], with classes sorted by name, and the features [N, F]."""
     rows = data.rows
     labels, groups = rows["label"].to_numpy(str), rows["group"].to_numpy(str)
-    return out_of_fold_probabilities(data.features, labels, groups)[1], data.features
+    used = data.probe_features(np.ones(len(rows), bool), (labels[:, None] == np.unique(labels)).astype(float))
+    p_NK = out_of_fold_probabilities(used.features_NF, labels, groups, used.standardized)[1]
+    return p_NK, used.features_NF
 
 
 def write_case(rows: pd.DataFrame, files: dict[str, bytes], folder: Path, *arrays: Array) -> None:

@@ -1,6 +1,6 @@
 """Features of images from a network with packaged ImageNet weights, for linear models and comparisons of images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from stages.networks.classifiers import EFFICIENTNET_LITE, timm_network
 NETWORK = "efficientnet_lite0"
 SIDE = 160
 """Side of the images in pixels; of 128, 160, 192 and 224, see docs/why/baseline.md."""
+COUNT = 1280
+"""Number of features of an image."""
 BATCH = 16
 
 
-def pretrained_features(images: Iterable[UInt8[Array, "S S 3"]]) -> Float[Array, "N 1280"]:
-    """Return float32 features of RGB images of `SIDE` pixels: the last feature maps, averaged over positions.
+def pretrained_features(images: Iterable[UInt8[Array, "S S 3"]]) -> Iterator[Float[Array, "B 1280"]]:
+    """Yield float32 features of batches of RGB images of `SIDE` pixels: the last feature maps, averaged over positions.
 
     Args:
         images: images, 0..255.
@@ -28,16 +30,14 @@ def pretrained_features(images: Iterable[UInt8[Array, "S S 3"]]) -> Float[Array,
     state = packaged_weights.load_packaged_weights(NETWORK)
     network.load_state_dict({n: v for n, v in state.items() if not n.startswith("classifier.")})
     network.eval().to(memory_format=torch.channels_last)
-    features: list[Float[Array, "B 1280"]] = []
     batch: list[UInt8[Array, "S S 3"]] = []
     for image in images:
         batch.append(image)
         if len(batch) == BATCH:
-            features.append(_features(network, batch))
+            yield _features(network, batch)
             batch = []
     if batch:
-        features.append(_features(network, batch))
-    return np.concatenate(features)
+        yield _features(network, batch)
 
 
 def _features(network: torch.nn.Module, batch: list[UInt8[Array, "S S 3"]]) -> Float[Array, "B 1280"]:

@@ -15,7 +15,10 @@ FOLDS = 5
 
 
 def out_of_fold_probabilities(
-    features_NF: Float[Array, "N F"], labels_N: Shaped[Array, " N"], groups_N: Shaped[Array, " N"]
+    features_NF: Float[Array, "N F"],
+    labels_N: Shaped[Array, " N"],
+    groups_N: Shaped[Array, " N"],
+    standardized: bool = True,
 ) -> tuple[Shaped[Array, " K"], Float[Array, "N K"]]:
     """Return out-of-fold class probabilities, calibrated by one temperature (Guo et al. 2017).
 
@@ -23,6 +26,7 @@ def out_of_fold_probabilities(
         features_NF: features, such as those of `stages.probes.image_features`.
         labels_N: class of each image.
         groups_N: group of each image; a group is predicted by a model that was not trained on it.
+        standardized: whether to divide the features by their standard deviations.
 
     Returns:
         Sorted classes, and their probabilities, whose rows sum to 1.
@@ -31,12 +35,15 @@ def out_of_fold_probabilities(
         ValueError: fewer than two groups.
     """
     classes_K, codes_N = np.unique(labels_N, return_inverse=True)
-    scores_NK = _out_of_fold(features_NF, np.eye(len(classes_K))[codes_N], folds(groups_N, codes_N))
+    scores_NK = _out_of_fold(features_NF, np.eye(len(classes_K))[codes_N], folds(groups_N, codes_N), standardized)
     return classes_K, softmax(scores_NK * _inverse_temperature(scores_NK, codes_N), axis=1)
 
 
 def out_of_fold_numbers(
-    features_NF: Float[Array, "N F"], targets_ND: Float[Array, "N D"], groups_N: Shaped[Array, " N"]
+    features_NF: Float[Array, "N F"],
+    targets_ND: Float[Array, "N D"],
+    groups_N: Shaped[Array, " N"],
+    standardized: bool = True,
 ) -> Float[Array, "N D"]:
     """Return out-of-fold predictions of numbers, or scores of 0/1 targets.
 
@@ -44,16 +51,20 @@ def out_of_fold_numbers(
         features_NF: features, such as those of `stages.probes.image_features`.
         targets_ND: targets to predict, without NaN.
         groups_N: group of each image; a group is predicted by a model that was not trained on it.
+        standardized: whether to divide the features by their standard deviations.
 
     Raises:
         ValueError: fewer than two groups.
     """
     spread_D = np.maximum(targets_ND.std(axis=0), 1e-12)  # one penalty for all targets requires a common unit
-    return _out_of_fold(features_NF, targets_ND / spread_D, folds(groups_N)) * spread_D
+    return _out_of_fold(features_NF, targets_ND / spread_D, folds(groups_N), standardized) * spread_D
 
 
 def out_of_fold_temperature(
-    features_NF: Float[Array, "N F"], target_NK: Float[Array, "N K"], groups_N: Shaped[Array, " N"]
+    features_NF: Float[Array, "N F"],
+    target_NK: Float[Array, "N K"],
+    groups_N: Shaped[Array, " N"],
+    standardized: bool = True,
 ) -> float:
     """Return the factor of ridge scores whose softmax has the smallest out-of-fold log loss; 1 with a single group.
 
@@ -61,11 +72,13 @@ def out_of_fold_temperature(
         features_NF: features of the images.
         target_NK: 1 for the class of each image, otherwise 0.
         groups_N: group of each image; a group is predicted by a model that was not trained on it.
+        standardized: whether to divide the features by their standard deviations.
     """
     codes_N = target_NK.argmax(axis=1)
     if len(np.unique(groups_N)) < 2:
         return 1.0
-    return _inverse_temperature(_out_of_fold(features_NF, target_NK, folds(groups_N, codes_N)), codes_N)
+    scores_NK = _out_of_fold(features_NF, target_NK, folds(groups_N, codes_N), standardized)
+    return _inverse_temperature(scores_NK, codes_N)
 
 
 def folds(
@@ -101,10 +114,11 @@ def _out_of_fold(
     features_NF: Float[Array, "N F"],
     targets_ND: Float[Array, "N D"],
     parts: list[tuple[Integer[Array, " _"], Integer[Array, " _"]]],
+    standardized: bool,
 ) -> Float[Array, "N D"]:
     predicted_ND = np.empty(targets_ND.shape)
     for train, held_out in parts:
-        predicted_ND[held_out] = ridge(features_NF[train], targets_ND[train])(features_NF[held_out])
+        predicted_ND[held_out] = ridge(features_NF[train], targets_ND[train], standardized)(features_NF[held_out])
     return predicted_ND
 
 

@@ -17,6 +17,7 @@ def predict_classes(
     groups_N: Shaped[Array, " N"],
     other_MF: Float[Array, "M F"],
     classes: int,
+    standardized: bool = True,
 ) -> Float[Array, "M {classes}"]:
     """Return class probabilities of other images, calibrated by one temperature on out-of-fold predictions.
 
@@ -26,14 +27,18 @@ def predict_classes(
         groups_N: group of each training image; the temperature is fitted on groups that a model was not trained on.
         other_MF: features of the images to predict.
         classes: number of classes.
+        standardized: whether to divide the features by their standard deviations.
     """
     target_NK = np.eye(classes)[codes_N]
-    scores_MK = ridge(train_NF, target_NK)(other_MF)
-    return softmax(scores_MK * out_of_fold_temperature(train_NF, target_NK, groups_N), axis=1)
+    scores_MK = ridge(train_NF, target_NK, standardized)(other_MF)
+    return softmax(scores_MK * out_of_fold_temperature(train_NF, target_NK, groups_N, standardized), axis=1)
 
 
 def predict_numbers(
-    train_NF: Float[Array, "N F"], target_ND: Float[Array, "N D"], other_MF: Float[Array, "M F"]
+    train_NF: Float[Array, "N F"],
+    target_ND: Float[Array, "N D"],
+    other_MF: Float[Array, "M F"],
+    standardized: bool = True,
 ) -> Float[Array, "M D"]:
     """Return predicted numbers of other images; each is limited to the range of the training images.
 
@@ -41,7 +46,8 @@ def predict_numbers(
         train_NF: features of the training images.
         target_ND: numbers of the training images.
         other_MF: features of the images to predict.
+        standardized: whether to divide the features by their standard deviations.
     """
     spread_D = np.maximum(target_ND.std(axis=0), 1e-12)  # one penalty for all numbers requires a common unit
-    predicted_MD = ridge(train_NF, target_ND / spread_D)(other_MF) * spread_D
+    predicted_MD = ridge(train_NF, target_ND / spread_D, standardized)(other_MF) * spread_D
     return np.clip(predicted_MD, target_ND.min(axis=0), target_ND.max(axis=0))

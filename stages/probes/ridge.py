@@ -19,6 +19,8 @@ class Ridge:
     spread_F: Float[Array, " F"]
     coefficient_FK: Float[Array, "F K"]
     level_K: Float[Array, " K"]
+    expected_error: float
+    """Criterion of generalized cross-validation, summed over the targets; comparable between features of one sample."""
 
     def __call__(self, x_NF: Float[Array, "N F"]) -> Float[Array, "N K"]:
         """Return predictions for features."""
@@ -54,11 +56,12 @@ def ridge(x_NF: Float[Array, "N F"], y_NK: Float[Array, "N K"], standardized: bo
 
     scale = float(variance.mean()) if len(variance) else 1.0
     penalty = min(PENALTIES * scale, key=expected_error)
+    criterion = count * expected_error(penalty)
     if wide:
         coefficient_FK = x.T @ (axes @ (along_EK / (variance + penalty)[:, None]))
     else:
         coefficient_FK = axes @ (along_EK * (np.sqrt(variance) / (variance + penalty))[:, None])
-    return Ridge(centre_F, spread_F, coefficient_FK.astype(x_NF.dtype), level_K)
+    return Ridge(centre_F, spread_F, coefficient_FK.astype(x_NF.dtype), level_K, criterion)
 
 
 def principal(x_NF: Float[Array, "N F"], most: int) -> Float[Array, "N _"]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.networks.feature_record import describe_features
 from stages.probes.linear_baseline import predict_classes, predict_numbers
 from stages.reports.evaluation_report import baseline_sentence
 from stages.tasks.constant_prediction import compare
@@ -60,3 +61,15 @@ def test_the_network_is_better_only_beyond_the_interval(better: Any, gain: float
 def test_the_sentence_says_why_there_is_no_baseline() -> None:
     scores = {"units": {"f1": ""}, "baseline": {"available": False, "reason": "masks"}}
     assert baseline_sentence(scores, "f1") == "There is no baseline: masks."
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "random patches"),
+        (0.03, "random patches (97%) and efficientnet_lite0 at 160 pixels (3%)"),
+        (1.0, "efficientnet_lite0 at 160 pixels"),
+    ],
+)
+def test_the_features_are_named_with_their_shares(share: float, text: str) -> None:
+    assert describe_features(share) == text

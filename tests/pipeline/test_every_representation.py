@@ -17,6 +17,7 @@ from stages.deployment.golden_images import GOLDEN_FILE, comparable_values, judg
 from stages.deployment.local_check import check
 from stages.drift import summarize_prediction
 from stages.images.image_statistics import MONITORED
+from stages.networks.feature_record import record_features
 from stages.reports.html_page import words
 from stages.runner.stage import call
 from stages.runtime.onnx_model import open_shipped_model
@@ -135,9 +136,12 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     stage(
         prepare, folder["ingested"], folder["ingested"], folder["prepared"], needs=("task", "representation", "prepare")
     )
-    paths = [folder[part] for part in ("ingested", "prepared", "baselined")]
-    stage(baseline, *paths, needs=("task", "evaluate"))
-    assert (paths[-1] / "replicates.parquet").is_file() == (sections["task"].name in baseline.TASKS_WITH_BASELINE)
+    record = workspace / "image_features.txt"
+    record_features(record)
+    stage(baseline, folder["ingested"], folder["prepared"], record, folder["baselined"], needs=("task", "evaluate"))
+    assert (folder["baselined"] / "replicates.parquet").is_file() == (
+        sections["task"].name in baseline.TASKS_WITH_BASELINE
+    )
     data = load_training_data(folder["ingested"], folder["prepared"])
     plan = resolve_auto(build_plan(data, sections, Path("data/weights"))).plan
     result = fit(plan, report=lambda epoch: None)

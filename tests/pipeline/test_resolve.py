@@ -81,4 +81,4 @@ def test_all_mistakes_are_reported_before_any_data_are_written(project: Path) ->
     assert written == {path.name for path in (ROOT / "data").iterdir() if path.name in TRACKED}
 
 
-TRACKED = {"dvc.yaml", "openings.csv", "sealed", "splits", "weights", ".gitignore"}
+TRACKED = {"dvc.yaml", "image_features.txt", "openings.csv", "sealed", "splits", "weights", ".gitignore"}
