@@ -9,7 +9,7 @@ from torch import nn
 from stages.core.errors import UserError, did_you_mean
 from stages.networks import classifiers, mask_rcnn, unet
 from stages.networks.network_config import NetworkConfig
-from stages.networks.surgery import Network, add_stochastic_depth, replace_norm, synchronize_norm
+from stages.networks.surgery import Network, add_stochastic_depth, raise_momentum, replace_norm, synchronize_norm
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def build(network_config: NetworkConfig, synchronized: bool = False) -> Network:
     body = replace_norm(architecture(name).build(network_config), network_config.norm, name)
     if synchronized:
         body = synchronize_norm(body)
+    raise_momentum(body)
     if network_config.stochastic_depth and not timm and name not in classifiers.EFFICIENTNET_LITE:
         add_stochastic_depth(body, network_config.stochastic_depth, name)  # last: it belongs to the final layers
     return Network(body, network_config.channels)

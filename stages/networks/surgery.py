@@ -9,6 +9,7 @@ from torch import nn
 from stages.core.errors import UserError
 from stages.networks.network_config import NetworkConfig
 
+MOMENTUM = 0.1  # of running statistics, torch's default
 MOST_GROUPS = 32  # Wu and He 2018, "Group normalization"
 
 
@@ -60,6 +61,18 @@ def replace_norm(network: nn.Module, norm: str, name: str) -> nn.Module:
         raise UserError(f"network.norm: {norm}, but {name} has no batch normalization to replace; use batch")
     for path, module in norms:
         _replace(network, path, _keep_activation(_replacement_norm(norm, module.num_features), module))
+    return network
+
+
+def raise_momentum(network: nn.Module) -> nn.Module:
+    """Raise the momentum of running statistics to that of torch, 0.1, in place.
+
+    timm builds networks of TensorFlow with 0.01. After the few hundred steps of a short training, their statistics are
+    still mostly the initial ones.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, MOMENTUM)
     return network
 
 

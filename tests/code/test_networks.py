@@ -300,6 +300,18 @@ def test_weights_of_another_run_are_loaded_into_encoder_and_network(name: str, t
     assert network.mean_C11.flatten().tolist() == pytest.approx([0.4] * 3)
 
 
+def test_running_statistics_follow_the_images_of_a_short_training() -> None:
+    network = build(NetworkConfig("efficientnet_lite0", "", 3, 2, "batch", 0.0, 32)).train()
+    pixels = image(3, 64, 64) + 3
+    with torch.no_grad():
+        for _ in range(30):
+            network(pixels)
+    seen = network.body.bn1.running_mean
+    network.body.bn1.momentum = 1.0
+    network(pixels)
+    assert torch.allclose(seen, network.body.bn1.running_mean, rtol=0.1, atol=1e-3)
+
+
 def test_adapted_first_convolution_preserves_output_for_grey_images(resnet: Path) -> None:
     pixels = image(1, 64, 64)
     with torch.no_grad():
