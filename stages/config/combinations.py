@@ -282,6 +282,7 @@ def _values(span: Range) -> tuple[Any, ...]:
 def _train_problems(train: Train, task: str, representation: str) -> Iterator[str]:
     yield loss_problem(representation, train.loss)
     yield class_weights_problem(task, representation, train.class_weights)
+    yield members_problem(representation, train.folds, train.members)
     known = timm_optimizers()
     if train.optimizer.startswith("timm/") and known and train.optimizer.removeprefix("timm/") not in known:
         names = [f"timm/{name}" for name in sorted(known)]
@@ -311,6 +312,22 @@ def class_weights_problem(task: str, representation: str, weights: str) -> str:
     return (
         f"train.class_weights: balanced requires classes in the loss, which representation {representation} of task "
         f"{task} does not have; use none"
+    )
+
+
+def members_problem(representation: str, folds: int, members: str) -> str:
+    """Return why a representation does not support `train.members`.
+
+    Args:
+        representation: name of the representation.
+        folds: value of `train.folds`.
+        members: value of `train.members`.
+    """
+    if not folds or members != "ensemble" or representation != "boxes":
+        return ""
+    return (
+        "train.members: ensemble does not support representation boxes, because the lists of boxes of several networks "
+        "cannot be averaged; use average, or set train.folds to 0"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
-from stages.config.combinations import class_weights_problem, output_problem
+from stages.config.combinations import class_weights_problem, members_problem, output_problem
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.pixel_store import PixelStore, open_split
@@ -68,8 +68,8 @@ class TrainingPlan:
     loss: str
 
     def unresolved(self) -> list[str]:
-        """Return the keys of `train` that are still `auto`."""
-        return [key for key, value in self.train.model_dump().items() if value == "auto"]
+        """Return the keys of `train` that are still `auto`, except `members`, which is decided after the training."""
+        return [key for key, value in self.train.model_dump().items() if value == "auto" and key != "members"]
 
 
 def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
@@ -78,7 +78,20 @@ def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
     Raises:
         UserError: the manifest was written by another version, or the labels do not contain the ground truth.
     """
-    train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
+    return training_data(ingested, open_split(prepared, "train"), open_split(prepared, "val"))
+
+
+def training_data(ingested: Path, train_set: PixelStore, val_set: PixelStore) -> TrainingData:
+    """Return training and validation images with the ground truth of those that are scored.
+
+    Args:
+        ingested: output folder of ingest.
+        train_set: images to train on.
+        val_set: images whose score selects the best epoch.
+
+    Raises:
+        UserError: the manifest was written by another version, or the labels do not contain the ground truth.
+    """
     spec = task_spec_of(train_set.about)
     sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.rows_by_original()))))
     truths = [truths_of(ingested, [path for path, _ in store.rows_by_original()], spec) for store in (val_set, sample)]
@@ -109,7 +122,9 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
     train: Train = sections["train"]
     spec = data.spec
     config = _network_config(network, spec)
-    probability_N = _balanced_probabilities(data.train_set, spec) if train.class_weights == "sampled" else None
+    probability_N = balanced_probabilities(data.train_set, spec) if train.class_weights == "sampled" else None
+    if problem := members_problem(spec.representation, train.folds, train.members):
+        raise UserError(problem)
     policy, _ = build_policy(sections["augment"], data.train_set)
     return TrainingPlan(
         data=data,
@@ -159,8 +174,12 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
 
 
-def _balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:
-    """Return sampling probabilities [N] under which all classes are drawn equally often."""
+def balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:
+    """Return sampling probabilities [N] under which all classes are drawn equally often.
+
+    Raises:
+        UserError: the task does not have one class per image.
+    """
     if problem := class_weights_problem(spec.task, spec.representation, "sampled"):
         raise UserError(problem)
     assert isinstance(store.target, np.ndarray)
