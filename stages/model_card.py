@@ -112,6 +112,7 @@ def main(
         **evaluation.parts_table(scores),
         most_rows=MAX_ROWS,
         figures=figures,
+        output_sentences=evaluation.output_sentences(scores),
         trends=[trend.sentence for trend in trends],
         benchmark=read_json(benchmarked / "benchmark.json"),
         opened=opened,

@@ -85,6 +85,7 @@ def main(
         **_training(trained, scores),
         **evaluation.parts_table(scores),
         **_errors(scores, album, evaluated),
+        output_sentences=evaluation.output_sentences(scores),
         details=evaluation.task_charts(scores),
         trends=evaluation.trend_charts(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
     )

@@ -132,7 +132,7 @@ def predict_fold(plan: TrainingPlan, weights: State, device: torch.device) -> Fo
 
 @dataclass(frozen=True)
 class MemberChoice:
-    """What is exported of the members, and its alternatives."""
+    """Weights that are exported, and the scores of the alternatives."""
 
     selected: str
     """ensemble or average."""

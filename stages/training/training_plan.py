@@ -165,13 +165,18 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
         UserError: an augmentation is unknown, has invalid parameters, or cannot be applied to these images.
     """
     spec = task_spec_of(train_set.about)
-    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
-    data = AugmentationData(spec, bones=bones, **statistics)
+    data = augmentation_data(train_set)
     chosen = choose_augmentations(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
     outside = resolve_padding(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
+
+
+def augmentation_data(train_set: PixelStore) -> AugmentationData:
+    """Return the properties of the training images that determine which augmentations apply."""
+    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
+    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
+    return AugmentationData(task_spec_of(train_set.about), bones=bones, **statistics)
 
 
 def balanced_probabilities(store: PixelStore, spec: TaskSpec) -> Array:

@@ -284,7 +284,7 @@ def test_a_trial_of_a_search_ignores_folds(digits: Path, params: Params, monkeyp
     assert trial.run(job).why == "enough" and trained == [24]
 
 
-def test_boxes_have_no_ensemble_and_one_fold_is_no_division() -> None:
+def test_boxes_have_no_ensemble_and_a_single_fold_is_refused() -> None:
     assert "cannot be averaged" in members_problem("boxes", 3, "ensemble")
     assert not members_problem("boxes", 3, "average") and not members_problem("mask", 3, "ensemble")
     assert not members_problem("boxes", 0, "ensemble")
