@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 from torch import nn
 
 from stages import evaluate as stage
+from stages import model_card, report
 from stages.articulation.symmetry import CHANGES
 from stages.augmentations import AugmentationData
 from stages.config.schema import Params
@@ -35,6 +36,8 @@ from stages.training.model_file import save_model
 from stages.training.network_inference import predict_store
 from stages.training.training_plan import load_training_data
 from tests.digit_plans import TINY, digit_plan, load_digits
+from tests.lines import write_pipeline_outputs
+from tests.shipped import colour_model
 
 LABELS = ("kitten", "puppy", "duck")
 CLASSES = TaskSpec("classification", "class", "label", labels=LABELS, size=16, channels=1)
@@ -211,3 +214,38 @@ def test_evaluate_predicts_what_export_writes(tmp_path: Path, params: Params, mo
     assert error == pytest.approx(figures["expected_calibration_error"])
     sentences = output_sentences(scores)
     assert "averaged over the image and its changes (mirrored)" in sentences[0] and "temperature" in sentences[1]
+
+
+def test_the_report_and_the_card_state_the_calibration(tmp_path: Path, params: Params) -> None:
+    write_pipeline_outputs(tmp_path, ["red", "green", "blue"])
+    colour_model(tmp_path / "export" / "model.onnx", ("red", "green", "blue"))
+    figures = {"log_loss": 0.25, "expected_calibration_error": 0.0712}
+    outputs = {"views": [], "other_views": {"mirror": "too few images"}, "applied": True, "why": "", "temperature": 0.5}
+    outputs |= {"before": figures, "after": {"log_loss": 0.2, "expected_calibration_error": 0.0213}}
+    file = tmp_path / "evaluate/scores.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"outputs": outputs}))
+    inputs = "ingest validate audit gate tune train evaluate export benchmark".split()
+    sections = {"ingest": params.ingest, "split": params.split}
+    call(model_card.main, [*(tmp_path / i for i in inputs), tmp_path / "openings.csv", tmp_path / "card"], sections)
+    inputs = "ingest validate audit gate prepare augment tune train evaluate export benchmark".split()
+    paths = [*(tmp_path / i for i in inputs), tmp_path / "openings.csv", tmp_path / "report"]
+    call(report.main, paths, {"evaluate": params.evaluate})
+    page, card = (tmp_path / "report/index.html").read_text(), (tmp_path / "card/model-card.md").read_text()
+    for text in (page, card):
+        assert "divided by a temperature of 0.500 (log loss 0.250 before, 0.200 after, expected calibration" in text
+        assert "0.071 before, 0.021 after, on validation images of other groups" in text
+        assert "too few images" in text
+    assert "Each image is calibrated by a temperature that other groups of images fitted." in page
+
+
+def test_thresholds_and_refusals_are_stated() -> None:
+    scores = {"parts": {"rows": [{"label": "dog"}, {"label": "cat"}]}}
+    figures = {"before": {"macro_f1_error": 0.5}, "after": {"macro_f1_error": 0.25}}
+    applied = {"applied": True, "why": "", "thresholds": [0.4, 0.125], **figures}
+    (sentence,) = output_sentences(scores | {"outputs": applied})
+    assert "it was at dog 0.400, cat 0.125 (macro f1 error 0.500 before, 0.250 after" in sentence.lower()
+    refused = {"applied": False, "why": "not fitted: the validation images are in one group", "before": {"log_loss": 1}}
+    assert output_sentences(scores | {"outputs": refused}) == [
+        "A temperature was not fitted: the validation images are in one group."
+    ]
+    assert output_sentences(scores) == [], "scores of earlier versions have no outputs"

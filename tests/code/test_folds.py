@@ -20,7 +20,7 @@ from stages.config.combinations import members_problem
 from stages.config.schema import Params
 from stages.config.schema_training import Train
 from stages.core.errors import UserError
-from stages.dataset.pixel_store import PixelStore, RaggedBones
+from stages.dataset.pixel_store import PixelStore, RaggedBones, SelectedRows
 from stages.export import to_onnx
 from stages.networks import NetworkConfig, build
 from stages.networks.ensemble import Ensemble, average_weights
@@ -30,10 +30,13 @@ from stages.runner.stage import call
 from stages.runtime.engines import INPUT
 from stages.search import trial
 from stages.tasks import TASKS
+from stages.tasks.task_spec import TaskSpec
 from stages.training import folds as folds_module
 from stages.training import loop
 from stages.training.auto_params import resolve_auto
+from stages.training.batch_loader import load_batch, resident_on
 from stages.training.checkpoints import Checkpoints
+from stages.training.class_weights import class_shares
 from stages.training.folds import choose_members, fold_rows, member_plans
 from stages.training.model_file import load_model, save_members
 from stages.training.network_inference import predict_store
@@ -155,6 +158,29 @@ def test_an_ensemble_does_not_initialize_a_network(tmp_path: Path) -> None:
         load_weights(build(SMALL), SMALL, str(tmp_path / "model.pt"))
     save_members(tmp_path / "one.pt", SMALL, [networks(1)[0].state_dict()], {})
     assert load_weights(build(SMALL), SMALL, str(tmp_path / "one.pt"))
+
+
+def test_masks_of_a_subset_are_read_from_disk_when_they_are_used() -> None:
+    rng, spec = np.random.default_rng(0), TaskSpec("segmentation", "mask", "mask", labels=("a", "b"), size=4)
+    masks, index_B = rng.integers(0, 2, (6, 4, 4), np.uint8), np.array([1, 4, 5])
+    store = replace(store_of([0] * 6, [0] * 6), target=masks, image_NHWC=rng.integers(0, 255, (6, 4, 4, 1), np.uint8))
+    part, loaded, device = store.subset(index_B), store.select(index_B), torch.device("cpu")
+    assert isinstance(part.target, SelectedRows)
+    assert class_shares(part.target, spec).tolist() == class_shares(loaded.target, spec).tolist()
+    for one in (part, resident_on(part, device)):
+        batch, expected = (load_batch(s, spec, np.array([0, 2]), device) for s in (one, loaded))
+        assert torch.equal(batch.target, expected.target) and torch.equal(batch.image_BCHW, expected.image_BCHW)
+
+
+def test_boxes_have_no_ensemble_to_choose(
+    data: TrainingData, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = digit_plan(data, params, tmp_path, {"network": {"name": TINY}}, folds=2)
+    plan = replace(plan, data=replace(data, spec=replace(data.spec, representation="boxes")))
+    monkeypatch.setattr(TASKS[data.spec.task], "scores", lambda *_: {plan.score: [float("nan")]})
+    monkeypatch.setattr(folds_module, "predict_store", lambda *_: [])
+    choice = choose_members(plan, [build(plan.network_config).state_dict() for _ in range(2)], torch.device("cpu"))
+    assert choice.selected == "average" and len(choice.weights) == 1 and list(choice.scores) == ["average"]
 
 
 @pytest.mark.parametrize(
