@@ -46,12 +46,18 @@ class AdjustedNetwork(nn.Module):
 
     def forward(self, image_BCHW: torch.Tensor) -> torch.Tensor:
         """Return the adjusted raw outputs for images [B, C, H, W] in 0..1; maps are changed back before averaging."""
-        raw = self.network(image_BCHW)
-        for name in self.adjustment.views:
-            change, back = VIEWS[name]
-            changed = self.network(change(image_BCHW))
-            raw = raw + (back(changed) if changed.ndim == 4 else changed)
-        return adjust(raw / (1 + len(self.adjustment.views)), self.adjustment, self.shift_K)
+        return adjust(self._mean_over_views(image_BCHW), self.adjustment, self.shift_K)
+
+    def _mean_over_views(self, image_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the raw outputs; all views are one batch, so that the graph has the weights only once."""
+        views = [VIEWS[name] for name in self.adjustment.views]
+        if not views:
+            return self.network(image_BCHW)
+        batch = torch.cat([image_BCHW, *(change(image_BCHW) for change, _ in views)])
+        raw, *changed = self.network(batch).unflatten(0, (1 + len(views), -1)).unbind(0)
+        for (_, back), values in zip(views, changed, strict=True):
+            raw = raw + (back(values) if values.ndim == 4 else values)
+        return raw / (1 + len(views))
 
 
 def adjust(raw: torch.Tensor, adjustment: Adjustment, shift_K: torch.Tensor) -> torch.Tensor:

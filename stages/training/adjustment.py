@@ -83,6 +83,8 @@ def select_views(data: AugmentationData, wanted: str) -> tuple[tuple[str, ...], 
     if representation not in VIEWED:
         return (), dict.fromkeys(VIEWS, f"outputs of the representation {representation} cannot be averaged over views")
     problems = {name: symmetry_problem(data, name) for name in VIEWS}
+    if data.spec.fit == "tile":
+        problems["turn"] = "images that are not resized may not be square, so they are not turned"
     return tuple(name for name in VIEWS if not problems[name]), {name: why for name, why in problems.items() if why}
 
 

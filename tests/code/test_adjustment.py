@@ -74,14 +74,21 @@ def test_outputs_averaged_over_mirrored_images_do_not_change_when_the_image_is_m
 
 
 def test_views_are_part_of_the_exported_graph_for_images_of_any_size(tmp_path: Path) -> None:
-    spec = TaskSpec("segmentation", "mask", "mask", labels=("ground", "sky"), size=16, channels=1, fit="tile")
-    network = AdjustedNetwork(PerPixel(), Adjustment(("mirror", "turn")))
-    to_onnx(network, spec, tmp_path / "model.onnx")
-    shipped = onnx.reference.ReferenceEvaluator(str(tmp_path / "model.onnx"))
-    image_NHWC = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 1), np.uint8)
-    (probability,) = shipped.run(None, {INPUT: image_NHWC})
-    expected = network(torch.from_numpy(image_NHWC).permute(0, 3, 1, 2) / 255).softmax(dim=1)
-    assert np.allclose(probability, expected.numpy(), atol=1e-5)
+    spec = TaskSpec("segmentation", "mask", "mask", labels=("ground", "sky"), size=16, channels=1, fit="stretch")
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 2, 3, padding=1)
+    for fit, views, size in (("stretch", ("mirror", "turn"), (16, 16)), ("tile", ("mirror", "upside_down"), (12, 20))):
+        network = AdjustedNetwork(convolution, Adjustment(views))
+        to_onnx(network, replace(spec, fit=fit), tmp_path / "model.onnx")
+        graph = onnx.load(tmp_path / "model.onnx").graph
+        assert sum(node.op_type == "Conv" for node in graph.node) == 1, "the weights are stored once"
+        image_NHWC = np.random.default_rng(0).integers(0, 255, (3, *size, 1), np.uint8)
+        shipped = onnx.reference.ReferenceEvaluator(str(tmp_path / "model.onnx"))
+        (probability,) = shipped.run(None, {INPUT: image_NHWC})
+        image_NCHW = torch.from_numpy(image_NHWC).permute(0, 3, 1, 2) / 255
+        raw = [back(convolution(change(image_NCHW))) for change, back in (VIEWS[name] for name in views)]
+        expected = ((convolution(image_NCHW) + sum(raw)) / 3).softmax(dim=1)
+        assert np.allclose(probability, expected.detach().numpy(), atol=1e-5)
 
 
 def test_views_are_the_measured_symmetries_of_data_and_labels() -> None:
@@ -95,6 +102,7 @@ def test_views_are_the_measured_symmetries_of_data_and_labels() -> None:
     assert select_views(sided, "auto")[0] == ()
     points = TaskSpec("landmarks", "heatmap", "points", points=("a",), size=16, channels=1)
     assert "cannot be averaged over views" in select_views(AugmentationData(points, SYMMETRIC), "auto")[1]["mirror"]
+    assert select_views(AugmentationData(replace(CLASSES, fit="tile"), SYMMETRIC), "auto")[0] == ("mirror",)
     unmeasured = select_views(AugmentationData(CLASSES, {}), "auto")
     assert unmeasured[0] == () and "too few images" in unmeasured[1]["mirror"]
 
