@@ -1,4 +1,4 @@
-"""Measure parity and latency of the export: `python -m stages.benchmark INGESTED PREPARED TRAINED EXPORTED OUTPUT`."""
+"""Measure parity and latency of the export: `python -m stages.benchmark DATA_FOLDERS... OUTPUT`."""
 
 import json
 import math
@@ -24,7 +24,7 @@ from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.postprocessing import decode, difference
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load_model
+from stages.training.adjustment import load_adjusted
 from stages.training.network_inference import graph_outputs
 
 WARM_UP = 3  # calls
@@ -32,7 +32,15 @@ BATCH_SIZE = 16  # images
 
 
 def main(
-    ingested: In, prepared: In, trained: In, exported: In, output: Out, *, task: Task, benchmark: Benchmark
+    ingested: In,
+    prepared: In,
+    trained: In,
+    evaluated: In,
+    exported: In,
+    output: Out,
+    *,
+    task: Task,
+    benchmark: Benchmark,
 ) -> dict[str, Any]:
     """Write `benchmark.json`: parity of torch and float32 ONNX on every validation image, and latencies.
 
@@ -42,6 +50,7 @@ def main(
         ingested: output folder of ingest, for the original files and the labels.
         prepared: output folder of prepare; its pixels are the input of torch.
         trained: output folder of train.
+        evaluated: output folder of evaluate, for the adjustment of the network.
         exported: output folder of export.
         output: folder to write to.
         task: params of the task; its score is computed with torch and with ONNX.
@@ -56,7 +65,7 @@ def main(
     """
     torch.set_num_threads(benchmark.threads)
     store = open_split(prepared, "val")
-    network, spec, _ = load_model(trained / "model.pt")
+    network, spec, _ = load_adjusted(trained, evaluated)
     exact = Model(exported / "float32.onnx", benchmark.threads, "onnxruntime")
     model = open_shipped_model(exported, benchmark.threads)
     paths = [path for path, _ in store.rows_by_original()]

@@ -14,17 +14,21 @@ from stages.config.schema_training import Train
 from stages.dataset.manifest import decode_images, read_manifest
 from stages.dataset.pixel_store import open_split
 from stages.images.contact_sheet import contact_sheet
-from stages.reports.evaluation_report import baseline_sentence, constant_sentence
+from stages.networks.adjusted import Adjustment, with_adjustment
+from stages.reports.evaluation_report import baseline_sentence, constant_sentence, output_sentences
 from stages.runner.stage import In, Out, run
 from stages.tasks import TASKS
 from stages.tasks.constant_prediction import best_constants, compare, compare_with_constants
 from stages.tasks.evaluation import summarize
 from stages.tasks.ground_truth import scenes_of, training_examples, truths_of
 from stages.tasks.objective import compare_with_objective
+from stages.tasks.representations import REPRESENTATIONS
 from stages.tasks.task_spec import TaskSpec
+from stages.training.adjustment import FittedOutputs, Labelled, fit_outputs, select_views, write_adjustment
 from stages.training.devices import torch_device
 from stages.training.model_file import load_model
 from stages.training.network_inference import predict_store
+from stages.training.training_plan import augmentation_data
 
 MAX_SIDE = 512  # pixels of the longer side of an image in `worst`
 Pair = tuple[Any, Any]
@@ -50,6 +54,9 @@ def main(
     first row, then those of each bootstrap resample. `errors.png` shows the worst errors, also as files in `worst` if
     predictions can be drawn. The test split stays sealed.
 
+    `adjustment.json` has what `export` adds to the network: test-time augmentation, temperature and thresholds. The
+    predictions contain it. The figures of calibration, and all scores with thresholds, are cross-fitted by group.
+
     Raises:
         UserError: `train.device` is not available, the manifest was written by another version, or the labels do not
             contain the ground truth.
@@ -57,19 +64,37 @@ def main(
     store = open_split(prepared, "val")
     network, spec, _ = load_model(trained / "model.pt")
     device = torch_device(train.device)
-    predicted = predict_store(network.to(device), store, spec, train.batch_size, device)
     paths = [path for path, _ in store.rows_by_original()]
     rows = read_manifest(ingested).set_index("path", drop=False).loc[paths]
     truths = truths_of(ingested, paths, spec)
+    views, other_views = select_views(augmentation_data(open_split(prepared, "train")), evaluate.test_time)
+
+    def predict(views: tuple[str, ...]) -> tuple[list[Any], list[Any]]:
+        """Return the predictions with test-time augmentation, and the raw outputs of each batch."""
+        raw: list[Any] = []
+        model = with_adjustment(network, Adjustment(views)).to(device)
+        predicted = predict_store(model, store, spec, train.batch_size, device, lambda values, _: raw.append(values))
+        return predicted, raw
+
+    fitted = _fitted(*predict(views), truths, rows["group"].to_numpy(), spec, views, evaluate)
+    write_adjustment(fitted.adjustment, output)
+    predicted = fitted.shipped
     summary, replicates = summarize(
         spec,
         truths,
-        predicted,
+        fitted.cross_fitted if fitted.adjustment.thresholds else predicted,
         rows["group"].to_numpy(),
         resamples=evaluate.resamples,
         confidence=evaluate.confidence,
         bins=evaluate.calibration_bins,
     )
+    summary["outputs"] = {"views": list(views), "other_views": other_views, **fitted.report}
+    if views:
+        plain = TASKS[spec.task].scores(truths, predict(())[0], np.ones((1, len(truths))), spec)[task.score]
+        summary["outputs"] |= {"score": task.score, "without_views": float(plain[0]) if np.isfinite(plain[0]) else None}
+    if fitted.adjustment.temperature != 1:  # the images that fitted it would show too small an error
+        crossed = TASKS[spec.task].details(truths, fitted.cross_fitted, spec, evaluate.calibration_bins)
+        summary["details"] |= {key: crossed[key] for key in ("calibration",) if key in crossed}
     constants = best_constants(training_examples(ingested, spec), spec)
     scenes = list(scenes_of(ingested, rows, spec))
     summary["constant"] = compare_with_constants(
@@ -81,6 +106,8 @@ def main(
     summary["objective"] = compare_with_objective(
         summary["scores"][task.score]["value"], task.score, objective.model_dump(), constant
     )
+    for sentence in output_sentences(summary):
+        print(f"evaluate: {sentence}", flush=True)
     print(f"evaluate: {constant_sentence(summary, task.score)}", flush=True)
     print(f"evaluate: {baseline_sentence(summary, task.score)}", flush=True)
     pairs = list(zip(truths, predicted, strict=True))
@@ -103,6 +130,22 @@ def main(
         "images": len(paths),
         "errors": len(wrong),
     }
+
+
+def _fitted(
+    predicted: list[Any],
+    raw: list[Any],
+    truths: list[Any],
+    group_N: np.ndarray[Any, Any],
+    spec: TaskSpec,
+    views: tuple[str, ...],
+    evaluate: Evaluate,
+) -> FittedOutputs:
+    """Return the adjustment that is fitted on the validation images, where the network has one vector per image."""
+    if REPRESENTATIONS[spec.representation].gives != "vector":
+        return FittedOutputs(Adjustment(views), predicted, predicted, {})
+    raw_NK = np.concatenate([values.float().cpu().numpy() for values in raw])
+    return fit_outputs(Labelled(raw_NK, truths, group_N, spec), predicted, views, evaluate)
 
 
 def _compare_with_baseline(

@@ -48,7 +48,7 @@ from stages.runtime.engines import INPUT
 from stages.tasks import TASKS
 from stages.tasks.ground_truth import truths_of
 from stages.tasks.task_spec import TaskSpec
-from stages.training.model_file import load_model
+from stages.training.adjustment import load_adjusted
 
 OPSET = 20
 MAX_SIDE = 16384  # pixels
@@ -96,7 +96,7 @@ def main(
         ingested: output folder of ingest.
         prepared: output folder of prepare.
         trained: output folder of train.
-        evaluated: output folder of evaluate, whose scores the metadata contain.
+        evaluated: output folder of evaluate: scores for the metadata, and the adjustment of the network.
         output: folder to write to.
         task: params of the task.
         evaluate: params of evaluate, for the confidence intervals.
@@ -109,7 +109,7 @@ def main(
     Raises:
         UserError: the manifest was written by another version, or the labels do not contain the ground truth.
     """
-    network, spec, about = load_model(trained / "model.pt")
+    network, spec, about = load_adjusted(trained, evaluated)
     exact = output / "float32.onnx"
     with tempfile.TemporaryDirectory() as work:
         raw = Path(work) / "raw.onnx"

@@ -71,6 +71,7 @@ def main(
     """Write `model-card.md`: what the model is, its intended use, and its limits."""
     metadata, scores = read_json(exported / "metadata.json"), read_json(evaluated / "scores.json")
     manifest, curves = read_manifest(ingested), pd.read_csv(trained / "curves.csv")
+    folds = read_json(trained / "out_of_fold.json") if (trained / "out_of_fold.json").exists() else None
     variants, figures = read_json(exported / "variants.json"), evaluation.task_figures(scores)
     findings = [f for folder in (validated, audited) for f in read_findings(folder / "findings.json")]
     waived, opened = read_waivers(gated), read_openings(openings, metadata["name"])
@@ -78,7 +79,7 @@ def main(
     file = _file(exported / "model.onnx")
     mine = [opening for opening in opened if opening["model"] == file["digest"][:12]]
     limits = [
-        *model_limitations.sealed_test_limits(opened, mine, scores, _selected(len(curves), tuned)),
+        *model_limitations.sealed_test_limits(opened, mine, scores, _selected(len(curves), tuned, folds)),
         *model_limitations.score_limits(scores, figures["calibration_error"], trends),
         *model_limitations.data_limits(findings, waived),
         *model_limitations.file_limits(variants, metadata, scores["shares"]),
@@ -92,6 +93,8 @@ def main(
         inputs=_inputs(metadata["input_quantiles"]),
         means=OUTPUT_MEANINGS[metadata["representation"]],
         **_training(trained, curves, scores),
+        folds=folds,
+        fold_sentences=training.fold_sentences(folds) if folds else [],
         ingested=read_json(ingested / "metrics.json"),
         ingest=ingest,
         split=split,
@@ -109,6 +112,7 @@ def main(
         **evaluation.parts_table(scores),
         most_rows=MAX_ROWS,
         figures=figures,
+        output_sentences=evaluation.output_sentences(scores),
         trends=[trend.sentence for trend in trends],
         benchmark=read_json(benchmarked / "benchmark.json"),
         opened=opened,
@@ -143,10 +147,22 @@ def _training(trained: Path, curves: pd.DataFrame, scores: dict[str, Any]) -> di
     }
 
 
-def _selected(epochs: int, tuned: Path) -> str:
-    """Return what was selected on validation data, in words."""
+def _selected(epochs: int, tuned: Path, folds: dict[str, Any] | None) -> str:
+    """Return what was selected on validation data, in words; empty if nothing was.
+
+    Args:
+        epochs: number of epochs of the training.
+        tuned: output folder of tune.
+        folds: content of `out_of_fold.json`, whose members selected their epochs on folds of the training images.
+    """
     trials = read_json(tuned / "metrics.json")["trials"]
-    return f"the best of {quantity(epochs, 'epoch')}" + (f", and the best of {trials} trials" if trials > 1 else "")
+    automatic = folds is not None and folds["requested"] == "auto" and len(folds["validation"]) > 1
+    chosen = [
+        f"the best of {quantity(epochs, 'epoch')}" if folds is None else "",
+        "the better of the ensemble and the mean of its weights" if automatic else "",
+        f"the best of {trials} trials" if trials > 1 else "",
+    ]
+    return ", and ".join(part for part in chosen if part)
 
 
 def _inputs(inputs: dict[str, Any]) -> list[tuple[str, list[float]]]:

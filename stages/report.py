@@ -85,6 +85,7 @@ def main(
         **_training(trained, scores),
         **evaluation.parts_table(scores),
         **_errors(scores, album, evaluated),
+        output_sentences=evaluation.output_sentences(scores),
         details=evaluation.task_charts(scores),
         trends=evaluation.trend_charts(pd.read_parquet(evaluated / "predictions.parquet"), manifest),
     )
@@ -157,7 +158,7 @@ def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
     """Return charts and sentences about the training."""
     goal, params = scores["objective"], read_json(trained / "params.json")
     curves, metrics = pd.read_csv(trained / "curves.csv"), read_json(trained / "metrics.json")
-    test = trained / "range_test.json"
+    test, folds = trained / "range_test.json", trained / "out_of_fold.json"
     return {
         "training": metrics,
         "curves": training.curve_charts(curves, metrics["best_epoch"], goal["score"]),
@@ -165,6 +166,8 @@ def _training(trained: Path, scores: dict[str, Any]) -> dict[str, Any]:
         "gap": training.overfitting_sentences(
             curves, metrics["best_epoch"], goal, goal["score"] in scores["shares"], params
         ),
+        "out_of_fold": read_json(folds) if folds.exists() else None,
+        "fold_sentences": training.fold_sentences(read_json(folds)) if folds.exists() else [],
         "time_shares": training.time_shares(curves),
         "resolved": read_json(trained / "resolved.json"),
         "range_test": training.range_test_chart(read_json(test) if test.exists() else None),

@@ -66,6 +66,7 @@ def main(
     """
     if not tune.trials:
         return _write(output, tune, [], {}, {})
+    train = train.model_copy(update={"folds": 0, "members": "auto"})  # a trial trains one network, on all images
     sections: dict[str, Section] = {"task": task, "augment": augment, "network": network, "train": train}
     train_set = open_split(prepared, "train")
     check_amounts(sections, tune.space, train_set)

@@ -134,6 +134,16 @@ def _unwise_flip(data: AugmentationData, change: str) -> str:
     return geometry_alters_target(data) or _asymmetry(data, change)
 
 
+def symmetry_problem(data: AugmentationData, change: str) -> str:
+    """Return why a change of the image is not known to be a symmetry of data and labels; empty if it is one.
+
+    Args:
+        data: properties of the data set.
+        change: `mirror`, `upside_down` or `turn` (by 90 degrees).
+    """
+    return _unwise_flip(data, change)
+
+
 def unwise_rotation(data: AugmentationData) -> str:
     """Return why presets do not rotate the images of a data set; empty if they do."""
     if data.spec.task == "instances" and not data.spec.masks:

@@ -286,6 +286,7 @@ def _train_problems(train: Train, task: str, representation: str, size: int) -> 
     yield class_weights_problem(task, representation, train.class_weights)
     yield foreground_problem(task, representation, train.foreground_share)
     yield early_size_problem(train, representation, size)
+    yield members_problem(representation, train.folds, train.members)
     known = timm_optimizers()
     if train.optimizer.startswith("timm/") and known and train.optimizer.removeprefix("timm/") not in known:
         names = [f"timm/{name}" for name in sorted(known)]
@@ -365,6 +366,22 @@ def early_size_problem(train: Train, representation: str, size: int) -> str:
             "prepare.size; lower train.early_epochs"
         )
     return ""
+
+
+def members_problem(representation: str, folds: int, members: str) -> str:
+    """Return why a representation does not support `train.members`.
+
+    Args:
+        representation: name of the representation.
+        folds: value of `train.folds`.
+        members: value of `train.members`.
+    """
+    if not folds or members != "ensemble" or representation != "boxes":
+        return ""
+    return (
+        "train.members: ensemble does not support representation boxes, because the lists of boxes of several networks "
+        "cannot be averaged; use average, or set train.folds to 0"
+    )
 
 
 def network_problems(network: Network, task: str, representation: str) -> Iterator[str]:

@@ -60,6 +60,8 @@ _FIXED = (  # set by the search, without effect on the score, or a mapping with 
     "train.device",
     "train.devices",
     "train.checkpoint_seconds",
+    "train.folds",
+    "train.members",
     "train.nonfinite_loss",
     "augment.amounts",
 )

@@ -96,5 +96,16 @@ class Evaluate(Section):
     """Confidence level of the intervals."""
     calibration_bins: Annotated[int, Field(ge=2, le=100)] = 10
     """Bins of the reliability diagram."""
+    test_time: Literal["none", "auto"] = "none"
+    """auto: the outputs of the exported network are averaged over the image and its changes (mirrored, upside down,
+    turned by 90 degrees) under which the images look alike, as measured by `prepare`. Each change costs as much time as
+    the network. For classes, grades, masks, watersheds and densities."""
+    temperature: bool = True
+    """Whether class probabilities are calibrated by one temperature, fitted on validation data (Guo et al. 2017), if
+    this lowers the log loss of images that did not fit it. It changes no predicted class. For classification, and for
+    ordinal as cumulative."""
+    thresholds: bool = False
+    """multilabel: whether the probabilities of each class are shifted so that 0.5 is the threshold with the highest F1
+    on validation data, if this raises the macro F1 of images that did not fit it."""
     worst_images: Annotated[int, Field(ge=0, le=500), Unit("images")] = 24
     """Number of images with the largest errors to show."""

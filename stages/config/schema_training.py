@@ -121,6 +121,12 @@ class Train(Section):
     """Share of the training tiles of an epoch drawn among those that contain a label other than the most frequent one,
     each of these labels equally often; the others are drawn uniformly. 0: every tile once per epoch. Masks only;
     nnU-Net uses 0.33 (Isensee et al. 2021)."""
+    folds: Annotated[int, Field(ge=0, le=20, json_schema_extra={"range": "0, or 2..20"})] = 0
+    """Number of folds of the training images, with groups kept together. One network (member) is trained per fold: on
+    the other folds, with its best epoch selected on this fold. 0: one network, trained on all training images."""
+    members: Literal["auto", "ensemble", "average"] = "auto"
+    """What is exported of the members of `folds`. ensemble: all of them, whose outputs are averaged; average: one
+    network with the mean of their weights; auto: average if it scores at least as well on validation data."""
     nonfinite_loss: Literal["stop", "roll_back"] = "stop"
     """Reaction to a loss that is not finite. stop: end and save the images of that batch; roll_back: return to the
     beginning of the epoch with half the learning rate, at most five times."""
@@ -146,6 +152,13 @@ class Train(Section):
     cache_on_device: Literal["auto", "no", "yes"] = "auto"
     """Whether all training images are kept in the device's memory; auto: on cuda, where they take less than half of the
     free memory."""
+
+    @field_validator("folds")
+    @classmethod
+    def _is_division(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("a single fold leaves no images to train on; use 0 (off), or 2 to 20")
+        return folds
 
     @field_validator("optimizer")
     @classmethod

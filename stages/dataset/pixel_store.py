@@ -17,6 +17,14 @@ PLACEMENT_COLUMNS = ("height", "width", "top", "left", "inner_height", "inner_wi
 ROW_COLUMNS = ("path", "label", "group", *PLACEMENT_COLUMNS)
 
 
+def _ragged_rows(
+    first: Integer[Array, " _"], index_B: Integer[Array, " B"]
+) -> tuple[Integer[Array, " T"], Integer[Array, " B+1"]]:
+    """Return the rows of the selected images in concatenated arrays, and the index of the first one of each image."""
+    ranges = [np.arange(first[i], first[i + 1]) for i in index_B]
+    return np.concatenate([np.zeros(0, int), *ranges]), np.cumsum([0, *map(len, ranges)])
+
+
 @dataclass(frozen=True)
 class RaggedObjects:
     """Objects of all images, any number per image."""
@@ -31,8 +39,7 @@ class RaggedObjects:
 
     def select(self, index_B: Integer[Array, " B"]) -> "RaggedObjects":
         """Return the objects of the selected images."""
-        ranges = [np.arange(self.first[i], self.first[i + 1]) for i in index_B]
-        index_T, first = np.concatenate([np.zeros(0, int), *ranges]), np.cumsum([0, *map(len, ranges)])
+        index_T, first = _ragged_rows(self.first, index_B)
         masks = None if self.mask_TX is None else self.mask_TX[index_T]
         return RaggedObjects(self.box_T4[index_T], self.label_T[index_T], masks, first)
 
@@ -46,6 +53,11 @@ class RaggedBones:
     first: Integer[Array, " _"]
     """Index of the first bone of each image, followed by the number of bones, [N + 1]."""
 
+    def select(self, index_B: Integer[Array, " B"]) -> "RaggedBones":
+        """Return the bones of the selected images."""
+        index_T, first = _ragged_rows(self.first, index_B)
+        return RaggedBones(self.bone_T7[index_T], first)
+
     def padded(self, index_B: Integer[Array, " B"]) -> Float[Array, "B K 7"]:
         """Return the bones of the selected images, padded with NaN to their largest number of bones K, at least 1."""
         counts_B = self.first[index_B + 1] - self.first[index_B]
@@ -53,6 +65,41 @@ class RaggedBones:
         for row, (index, count) in enumerate(zip(index_B, counts_B, strict=True)):
             bone_BK7[row, :count] = self.bone_T7[self.first[index] : self.first[index] + count]
         return bone_BK7
+
+
+@dataclass(frozen=True)
+class SelectedRows:
+    """Rows of an array, which are read from disk when they are indexed."""
+
+    values: Any
+    """Memory-mapped array."""
+    index_N: Integer[Array, " N"]
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the rows of the selection at an index, slice or array of indices."""
+        return self.values[self.index_N[index]]
+
+    def __len__(self) -> int:
+        return len(self.index_N)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return all rows of the selection."""
+        return np.asarray(self.values[self.index_N], dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the selection."""
+        return (len(self.index_N), *self.values.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the values."""
+        return self.values.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the selection, bytes."""
+        return int(np.prod(self.shape)) * self.values.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -78,6 +125,20 @@ class PixelStore:
         rows = self.rows.iloc[index_B].reset_index(drop=True)
         target = self.target.select(index_B) if isinstance(self.target, RaggedObjects) else self.target[index_B]
         return PixelStore(self.image_NHWC[index_B], target, rows, self.about)
+
+    def subset(self, index_B: Integer[Array, " B"]) -> "PixelStore":
+        """Return a store of the selected working images, with their bones.
+
+        Images, and targets that are images, are not loaded but read from disk when they are used.
+        """
+        rows = self.rows.iloc[index_B].reset_index(drop=True)
+        target: Any
+        if isinstance(self.target, RaggedObjects):
+            target = self.target.select(index_B)
+        else:
+            target = self.target[index_B] if self.target.ndim < 3 else SelectedRows(self.target, index_B)
+        bones = None if self.bones is None else self.bones.select(index_B)
+        return PixelStore(SelectedRows(self.image_NHWC, index_B), target, rows, self.about, bones)
 
     def placements(self) -> list[Placement]:
         """Return the placement of each working image in its original."""

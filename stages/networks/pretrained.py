@@ -208,6 +208,11 @@ def _read(file: Path, source: str) -> State:
             f"network.weights: {source} cannot be read as weights: {why or type(error).__name__}; "
             "write them with torch.save(network.state_dict(), file)"
         ) from None
+    if isinstance(values, dict) and isinstance(values.get("members"), list):
+        raise UserError(
+            f"network.weights: {source} contains an ensemble of {len(values['members'])} networks, which cannot "
+            "initialize one network; train that run with train.members: average, or with train.folds: 0"
+        )
     for key in ("weights", "state_dict", "model"):  # a model.pt of Macula; common wrappers
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]

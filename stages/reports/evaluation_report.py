@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from stages.core.plurals import quantity
+from stages.core.plurals import list_names, quantity
 from stages.reports import charts
-from stages.reports.html_page import words
+from stages.reports.html_page import figure, words
 
 MAX_CONFUSION_TABLE = 20  # classes up to which the confusion matrix is a table with numbers
 NOTABLE = 0.3  # absolute rank correlation of the error with a property of images
 FEW_GROUPS = 5  # groups; a bootstrap of fewer has too few distinct resamples
+MAX_LISTED = 8  # classes with their thresholds
 MIN_IMAGES = 10  # for a rank correlation
 PROPERTIES = {"size": "larger", "brightness": "brighter"}
 
@@ -59,6 +60,53 @@ def baseline_sentence(scores: dict[str, Any], name: str) -> str:
         return f"The {words(name)} of the baseline, {baseline['model']}, is undefined."
     before = f"The baseline, {baseline['model']}, has the {words(name)} {_three(figures)}{unit}."
     return _with_difference(before, "network", figures, unit)
+
+
+def output_sentences(scores: dict[str, Any]) -> list[str]:
+    """Return sentences about test-time augmentation, temperature and thresholds; empty if none was considered.
+
+    Args:
+        scores: summary of an evaluation; those of earlier versions have no `outputs`.
+    """
+    outputs = scores.get("outputs", {})
+    sentences = []
+    if outputs.get("views"):
+        name = outputs["score"]
+        value, without = (figure(one, 3) for one in (scores["scores"][name]["value"], outputs["without_views"]))
+        views = ", ".join(VIEWS[view] for view in outputs["views"])
+        sentences.append(
+            f"The outputs are averaged over the image and its changes ({views}): the {words(name)} is {value}, and "
+            f"{without} without them."
+        )
+    if outputs.get("other_views") and not outputs.get("views"):
+        reasons = "; ".join(dict.fromkeys(outputs["other_views"].values()))
+        sentences.append(f"Outputs are not averaged over changed images (`evaluate.test_time: auto`): {reasons}.")
+    return sentences + ([_fit_sentence(outputs, scores)] if "before" in outputs else [])
+
+
+VIEWS = {"mirror": "mirrored", "upside_down": "upside down", "turn": "turned by 90 degrees"}
+
+
+def _fit_sentence(outputs: dict[str, Any], scores: dict[str, Any]) -> str:
+    """Return a sentence about the fitted temperature or thresholds, with figures before and after."""
+    is_temperature = "log_loss" in outputs["before"]
+    what = "A temperature" if is_temperature else "A threshold per class"
+    if "after" not in outputs:
+        return f"{what} was {outputs['why']}."
+    figures = ", ".join(
+        f"{words(name)} {figure(outputs['before'][name], 3)} before, {figure(outputs['after'][name], 3)} after"
+        for name in outputs["before"]
+    )
+    fair = "on validation images of other groups than those that fitted it"
+    if not outputs["applied"]:
+        return f"{what} was {outputs['why']} ({figures})."
+    if is_temperature:
+        return (
+            f"The raw outputs are divided by a temperature of {figure(outputs['temperature'], 3)} ({figures}, {fair})."
+        )
+    pairs = zip((row["label"] for row in scores["parts"]["rows"]), outputs["thresholds"], strict=True)
+    listed = list_names((f"{label} {figure(value, 3)}" for label, value in pairs), MAX_LISTED)
+    return f"The probabilities are shifted so that 0.5 is the best threshold; it was at {listed} ({figures}, {fair})."
 
 
 def _with_difference(before: str, what: str, figures: dict[str, Any], unit: str) -> str:

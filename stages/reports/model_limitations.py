@@ -31,9 +31,12 @@ def sealed_test_limits(
         opened: openings of the sealed test of this data set, for any model.
         mine: openings for this model.
         scores: scores on validation data.
-        chosen: what was selected on validation data.
+        chosen: what was selected on validation data; empty if nothing was.
     """
     optimistic = f"Validation data also selected {chosen}, so the validation score is optimistic"
+    if not chosen and not mine:
+        other = "was opened for other models of this data, but not for this one" if opened else "has never been opened"
+        return [f"The sealed test {other}."]
     if not opened:
         return [f"{optimistic}. The sealed test, which could measure by how much, has never been opened."]
     if not mine:

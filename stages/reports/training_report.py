@@ -5,9 +5,10 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from stages.core.plurals import quantity
 from stages.reports import charts
 from stages.reports import evaluation_report as evaluation
-from stages.reports.html_page import figure
+from stages.reports.html_page import figure, words
 
 CLEAR_GAP, SLIGHT_GAP = 0.10, 0.03  # training score minus validation score; relative for scores outside 0..1
 STALL = 0.05  # share of the training time spent on loading images
@@ -30,6 +31,8 @@ def overfitting_sentences(
             f"The score is undefined on the validation images in every epoch. Epoch {best} was selected, which has the "
             "lowest validation loss."
         ]
+    folds = params["train"].get("folds", 0)  # params of earlier versions have none
+    val_images = f"the folds of {folds} members (means)" if folds else "validation images"
     relation, wanted = evaluation.objective_target(goal)
     sign = 1 if relation == "at least" else -1
     if not (curves["epoch"] == best).any():
@@ -37,7 +40,7 @@ def overfitting_sentences(
     at = curves[curves["epoch"] == best].iloc[0]
     gap = sign * (at["train_score"] - at["val_score"])
     relative = gap if share else gap / max(abs(at["train_score"]), abs(at["val_score"]), 1e-9)
-    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} on validation images"
+    in_both = f"{figure(at['train_score'], 3)} on training images and {figure(at['val_score'], 3)} on {val_images}"
     figures = f"At the best epoch ({best}), the score is {in_both}"
     if relative > CLEAR_GAP:
         sentences = [f"{figures}: a gap of {figure(gap, 3)}. The network overfits.", _against_overfitting(params)]
@@ -63,6 +66,54 @@ def overfitting_sentences(
     elif best == curves["epoch"].iloc[-1] and not goal["met"]:
         sentences.append("The best epoch is the last one: more epochs may help.")
     return sentences
+
+
+def out_of_fold_sentence(summary: dict[str, Any]) -> str:
+    """Return a sentence with the score of the training images, each predicted by the member whose fold contains it.
+
+    Args:
+        summary: content of `out_of_fold.json`.
+    """
+    name = summary["score"]
+    images = f"{quantity(summary['images'], 'training image')} in {quantity(summary['groups'], 'group')}"
+    value, low, high = (summary["scores"][name][key] for key in ("value", "low", "high"))
+    between = "" if low is None else f" [{figure(low, 3)}, {figure(high, 3)}]"
+    unit = f" {summary['units'][name]}".rstrip()
+    each = ", ".join(figure(one["score"], 3) for one in summary["members"])
+    return (
+        f"Out of fold, the {words(name)} is {figure(value, 3)}{between}{unit} on {images}, each predicted by the one "
+        f"of {summary['folds']} members whose fold contains it; by fold {each}"
+    )
+
+
+def choice_sentence(summary: dict[str, Any]) -> str:
+    """Return a sentence about the validation scores of the ensemble and of the mean of the weights, and the choice.
+
+    Args:
+        summary: content of `out_of_fold.json`.
+    """
+    scores, count = summary["validation"], summary["folds"]
+    average = f"{figure(scores['average'], 3)} with the mean of their weights"
+    exported = {"ensemble": f"all {count} members are", "average": "one network with the mean of their weights is"}
+    both = f"{figure(scores['ensemble'], 3)} by the mean of the outputs of {count} members, and {average}"
+    return (
+        f"On validation images, the {words(summary['score'])} is {both if 'ensemble' in scores else average}; "
+        f"{exported[summary['selected']]} exported (`train.members: {summary['requested']}`)"
+    )
+
+
+def fold_sentences(summary: dict[str, Any]) -> list[str]:
+    """Return sentences about the members, for the report and the model card.
+
+    Args:
+        summary: content of `out_of_fold.json`.
+    """
+    return [
+        f"{out_of_fold_sentence(summary)}. Each member selected its best epoch on its own fold, which makes this score "
+        "slightly optimistic, and was trained on fewer images, which makes it slightly pessimistic. No member was "
+        "trained on validation images, or selected an epoch by them.",
+        f"{choice_sentence(summary)}.",
+    ]
 
 
 def _against_overfitting(params: dict[str, Any]) -> str:

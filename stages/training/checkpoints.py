@@ -52,6 +52,13 @@ class Checkpoints:
             weakref.finalize(self, self._lock.close)
         self._file, self._saved_at = folder / "checkpoint.pt", time.monotonic()
 
+    def of_member(self, number: int) -> "Checkpoints":
+        """Return the checkpoints of a member of `train.folds`, counted from 1, in a folder inside this one.
+
+        They are deleted together with this folder.
+        """
+        return Checkpoints(self.folder / f"member-{number}", self.seconds, self.is_writer)
+
     def load(self) -> dict[str, Any] | None:
         """Return the last checkpoint; None if there is none, or if it cannot be read, which is printed."""
         if not self._file.exists():

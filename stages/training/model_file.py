@@ -1,5 +1,6 @@
 """Save and load a trained network (`model.pt`)."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -8,10 +9,11 @@ import torch
 from torch import nn
 
 from stages.networks import NetworkConfig, build
+from stages.networks.ensemble import Ensemble, State
 from stages.tasks.task_spec import TaskSpec, task_spec_of
 
 
-def save_model(file: Path, config: NetworkConfig, weights: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+def save_model(file: Path, config: NetworkConfig, weights: State, about: dict[str, Any]) -> None:
     """Save a network so that `load_model` can rebuild it.
 
     Args:
@@ -22,6 +24,22 @@ def save_model(file: Path, config: NetworkConfig, weights: dict[str, torch.Tenso
     """
     with file.open("wb") as opened:
         write_state({"network_config": asdict(config), "weights": weights, "about": about}, opened)
+
+
+def save_members(file: Path, config: NetworkConfig, members: Sequence[State], about: dict[str, Any]) -> None:
+    """Save the networks of an ensemble so that `load_model` can rebuild it; a single one is saved as by `save_model`.
+
+    Args:
+        file: file to write.
+        config: architecture of each network.
+        members: state dict of each network.
+        about: as in `save_model`.
+    """
+    if len(members) == 1:
+        save_model(file, config, members[0], about)
+        return
+    with file.open("wb") as opened:
+        write_state({"network_config": asdict(config), "members": list(members), "about": about}, opened)
 
 
 def write_state(state: dict[str, Any], file: IO[bytes]) -> None:
@@ -38,13 +56,28 @@ def write_state(state: dict[str, Any], file: IO[bytes]) -> None:
         raise
 
 
+def build_members(config: NetworkConfig, members: Sequence[State]) -> nn.Module:
+    """Return the network with the given weights, or the ensemble of several, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the installed version of timm does not provide the network or its encoder.
+    """
+    networks = []
+    for weights in members:
+        network = build(config)
+        network.load_state_dict(weights)
+        networks.append(network)
+    whole = networks[0] if len(networks) == 1 else Ensemble(networks)
+    return whole.eval()
+
+
 def load_model(file: Path) -> tuple[nn.Module, TaskSpec, dict[str, Any]]:
-    """Load a network in evaluation mode on the CPU, with its task spec and the `about` of `save_model`.
+    """Load a network or an ensemble in evaluation mode on the CPU, with its task spec and the `about` of `save_model`.
 
     Raises:
         UserError: the installed version of timm does not provide the network or its encoder.
     """
     saved = torch.load(file, map_location="cpu", weights_only=True)
-    network = build(NetworkConfig(**saved["network_config"]))
-    network.load_state_dict(saved["weights"])
-    return network.eval(), task_spec_of(saved["about"]), saved["about"]
+    members = saved["members"] if "members" in saved else [saved["weights"]]
+    network = build_members(NetworkConfig(**saved["network_config"]), members)
+    return network, task_spec_of(saved["about"]), saved["about"]

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from stages.augmentations import AugmentationChoice, AugmentationData, Policy, choose_augmentations, resolve_padding
-from stages.config.combinations import class_weights_problem, early_size_problem, foreground_problem, output_problem
+from stages.config.combinations import (
+    class_weights_problem,
+    early_size_problem,
+    foreground_problem,
+    members_problem,
+    output_problem,
+)
 from stages.config.schema_training import Augment, Network, Train
 from stages.core.errors import UserError
 from stages.dataset.channel_statistics import channel_statistics
@@ -74,9 +80,13 @@ class TrainingPlan:
     loss: str
 
     def unresolved(self) -> list[str]:
-        """Return the keys of `train` and `network` that are still `auto`."""
+        """Return the keys of `train` and `network` that are still `auto`.
+
+        `train.members` is decided after the training.
+        """
         sections = {"train": self.train, "network": self.network}
-        return [f"{s}.{key}" for s, values in sections.items() for key, value in values if value == "auto"]
+        keys = [f"{s}.{key}" for s, values in sections.items() for key, value in values if value == "auto"]
+        return [key for key in keys if key != "train.members"]
 
 
 def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
@@ -85,7 +95,20 @@ def load_training_data(ingested: Path, prepared: Path) -> TrainingData:
     Raises:
         UserError: the manifest was written by another version, or the labels do not contain the ground truth.
     """
-    train_set, val_set = open_split(prepared, "train"), open_split(prepared, "val")
+    return training_data(ingested, open_split(prepared, "train"), open_split(prepared, "val"))
+
+
+def training_data(ingested: Path, train_set: PixelStore, val_set: PixelStore) -> TrainingData:
+    """Return training and validation images with the ground truth of those that are scored.
+
+    Args:
+        ingested: output folder of ingest.
+        train_set: images to train on.
+        val_set: images whose score selects the best epoch.
+
+    Raises:
+        UserError: the manifest was written by another version, or the labels do not contain the ground truth.
+    """
     spec = task_spec_of(train_set.about)
     sample = _evenly_spaced(train_set, min(MAX_TRAIN_SAMPLE, len(list(val_set.rows_by_original()))))
     truths = [truths_of(ingested, [path for path, _ in store.rows_by_original()], spec) for store in (val_set, sample)]
@@ -117,6 +140,8 @@ def build_plan(data: TrainingData, sections: Mapping[str, Any], weights: Path) -
     spec = data.spec
     config = _network_config(network, spec)
     if problem := early_size_problem(train, spec.representation, spec.size):
+        raise UserError(problem)
+    if problem := members_problem(spec.representation, train.folds, train.members):
         raise UserError(problem)
     probability_N = sampling_probabilities(data.train_set, train)
     policy, _ = build_policy(sections["augment"], data.train_set)
@@ -167,13 +192,18 @@ def build_policy(augment: Augment, train_set: PixelStore) -> tuple[Policy, list[
         UserError: an augmentation is unknown, has invalid parameters, or cannot be applied to these images.
     """
     spec = task_spec_of(train_set.about)
-    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
-    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
-    data = AugmentationData(spec, bones=bones, **statistics)
+    data = augmentation_data(train_set)
     chosen = choose_augmentations(augment, data)
     amounts = {one.name: one.amounts for one in chosen if one.amounts is not None}
     outside = resolve_padding(augment.padding, data)
     return Policy(amounts, size=spec.size, channels=spec.channels, outside=outside), chosen
+
+
+def augmentation_data(train_set: PixelStore) -> AugmentationData:
+    """Return the properties of the training images that determine which augmentations apply."""
+    bones = train_set.bones is not None and len(train_set.bones.bone_T7) > 0
+    statistics = {name: train_set.about[name] for name in ("symmetry_auc", "symmetry_score_drop", "black_border_share")}
+    return AugmentationData(task_spec_of(train_set.about), bones=bones, **statistics)
 
 
 def sampling_probabilities(train_set: PixelStore, train: Train) -> Array | None:

@@ -32,6 +32,8 @@ def _of_train(plan: TrainingPlan) -> Iterator[tuple[str, object, str]]:
             yield "train.class_weights", "none", "the loss dice gives every class the same weight, whatever its area"
     if not uses_momentum(train.optimizer):
         yield "train.momentum", 0.0, f"{train.optimizer} keeps no mean gradient"
+    if train.members != "auto" and not train.folds:
+        yield "train.members", "auto", "train.folds is 0, so there is one network"
     if train.patience >= train.epochs:
         yield "train.patience", 0, f"training ends after {quantity(train.epochs, 'epoch')}"
 

@@ -158,7 +158,7 @@ def test_network_overfits_images_and_onnx_file_predicts_the_same(
     paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported")]
     stage(export, *paths, needs=("task", "evaluate", "export", "benchmark"))
     check_golden_images(folder["exported"])
-    paths = [folder[part] for part in ("ingested", "prepared", "trained", "exported", "measured")]
+    paths = [folder[part] for part in ("ingested", "prepared", "trained", "evaluated", "exported", "measured")]
     measured = stage(benchmark, *paths, needs=("task", "benchmark"))
     assert measured["agreement"] == 1.0
     assert measured["largest_difference"] < 1e-2
