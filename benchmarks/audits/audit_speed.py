@@ -36,7 +36,7 @@ PHOTOS = {"clothing10": "400 to 888 pixels", "bccd": "640x480"}
 STAGES = {
     "ingest": ("{images}", "splits", "sealed", "ingested"),
     "validate": ("ingested", "validated"),
-    "audit": ("ingested", "audited"),
+    "audit": ("ingested", "{features}", "audited"),
 }
 Usage = dict[str, float]
 
@@ -176,7 +176,10 @@ def _time_stages(folder: Path, stages: tuple[str, ...]) -> dict[str, Usage]:
         (workspace / RESOLVED).parent.mkdir()
         (workspace / RESOLVED).write_text(as_yaml(check(params)))
         for stage in stages:
-            paths = [path.format(images=folder / "images") for path in STAGES[stage]]
+            paths = [
+                path.format(images=folder / "images", features=ROOT / "data/image_features.txt")
+                for path in STAGES[stage]
+            ]
             before, began = _children_seconds(), time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-m", f"stages.{stage}", *paths],

@@ -75,7 +75,7 @@ def _measure(count: int, per_group: int) -> dict[str, Any]:
         stages = {
             "ingest": run_stage(folder, "ingest", *INGEST),
             "validate": run_stage(folder, "validate", "ingested", "validated"),
-            "audit": run_stage(folder, "audit", "ingested", "audited"),
+            "audit": run_stage(folder, "audit", "ingested", str(ROOT / "data/image_features.txt"), "audited"),
         }
         (folder / "source" / "c0" / "0_new.jpg").write_bytes(photo_like(count + 1))
         stages["ingest, one image added"] = run_stage(folder, "ingest", *INGEST)
