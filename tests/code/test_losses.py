@@ -202,7 +202,7 @@ def test_the_validation_loss_of_boxes_depends_on_no_other_image(params: Params, 
     truth = Instances(none.reshape(0, 4), none.astype(int), none, None, none.astype(bool), 32, 32)
     data = TrainingData(spec, store, store, [truth] * 3, store, [truth] * 3)
     changes: dict[str, dict[str, Any]] = {
-        "network": {"name": "mask_rcnn", "norm": "group", "stochastic_depth": 0.5},
+        "network": {"name": "mask_rcnn", "norm": "group", "stochastic_depth": 0.5, "normalize": "none"},
         "augment": {"preset": "none"},
     }
     changes["task"] = {"score": "average_precision"}
