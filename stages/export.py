@@ -306,6 +306,20 @@ def _write(model: nn.Module, spec: TaskSpec, file: Path, batch: int, names: list
             external_data=False,
             verbose=False,
         )
+    exported = onnx.load(file)
+    _remove_traces(exported.graph)
+    onnx.save(exported, file)
+
+
+def _remove_traces(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter writes about its own work, in place: source lines and paths of this machine per node."""
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _remove_traces(inner)
 
 
 if __name__ == "__main__":
