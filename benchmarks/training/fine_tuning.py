@@ -29,9 +29,9 @@ PAGE = "fine-tuning.md"
 BASE = "network.name=efficientnet_lite0 network.weights=default"
 SETTINGS = {
     "defaults": "",
-    "random last layer": "network.head=random",
+    "last layer by ridge regression": "network.head=linear",
     "trained running statistics": "network.pretrained_norms=trained",
-    "both": "network.head=random network.pretrained_norms=trained",
+    "both": "network.head=linear network.pretrained_norms=trained",
     "rate of the first layer 0.1": "network.first_layer_lr_factor=0.1",
     "weight decay on all parameters": "train.weight_decay_on=all",
     "pixels in 0..1": "network.normalize=none",

@@ -53,9 +53,9 @@ class Network(Section):
     pretrained_norms: Literal["auto", "frozen", "trained"] = "auto"
     """Running statistics of pretrained batch normalizations. frozen: those of the pretraining, in all epochs; trained:
     those of the training images; auto: frozen."""
-    head: Literal["auto", "linear", "random"] = "auto"
-    """Initial weights of the last layer. linear: ridge regression on the pretrained features of the training images
-    (Kumar et al. 2022); random; auto: linear with pretrained weights for a network with one prediction per image."""
+    head: Literal["random", "linear"] = "random"
+    """Initial weights of the last layer. linear: ridge regression on the features of the training images (Kumar et al.
+    2022), for networks with one prediction per image."""
     normalize: Literal["auto", "weights", "data", "none"] = "auto"
     """Normalization of the pixels in the network. weights: mean and standard deviation of the images of the
     pretraining; data: those of the training images; none: pixels in 0..1; auto: weights with pretrained weights,

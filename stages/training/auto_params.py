@@ -37,7 +37,7 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
 
     `loss` follows from the representation, `class_weights` from the score and the data, `device` from the machine,
     `precision`, `memory_format` and `compile` from a short measurement (see `autotune`), `cache_on_device` from the
-    free memory, `pretrained_norms`, `head` and `normalize` from the weights, and `learning_rate` from a range test.
+    free memory, `pretrained_norms` and `normalize` from the weights, and `learning_rate` from a range test.
     Settings without effect are switched off (`unused_settings`).
 
     Args:
@@ -71,7 +71,7 @@ def resolve_auto(plan: TrainingPlan, steps: int | None = None) -> Resolution:
         params.append(ResolvedParam("train.device", torch_device("auto").type, "the best device of this machine"))
     params += [
         ResolvedParam(f"network.{key}", *choose(plan))
-        for key, choose in (("pretrained_norms", _norms), ("head", _head), ("normalize", _normalization))
+        for key, choose in (("pretrained_norms", _norms), ("normalize", _normalization))
         if getattr(plan.network, key) == "auto"
     ]
     plan = _replaced(plan, params)
@@ -110,15 +110,6 @@ def _norms(plan: TrainingPlan) -> tuple[str, str]:
     return "frozen", "the statistics of a few batches are less reliable than those of the pretraining"
 
 
-def _head(plan: TrainingPlan) -> tuple[str, str]:
-    """Return the value of `network.head`, and the reason for it."""
-    if plan.weights == "none":
-        return "random", "there are no pretrained layers"
-    if problem := head_problem(plan):
-        return "random", problem
-    return "linear", "ridge regression on the features of the pretrained layers"
-
-
 def _normalization(plan: TrainingPlan) -> tuple[str, str]:
     """Return the value of `network.normalize`, and the reason for it."""
     if plan.weights == "none":
@@ -135,7 +126,7 @@ def _check_network(plan: TrainingPlan) -> None:
     if plan.network.normalize == "weights" and plan.weights == "none":
         raise UserError("network.normalize: weights, but network.weights is none; use auto, data or none")
     if plan.network.head == "linear" and (problem := head_problem(plan)):
-        raise UserError(f"network.head: linear, but {problem}; use auto or random")
+        raise UserError(f"network.head: linear, but {problem}; use random")
 
 
 def _class_weights(plan: TrainingPlan) -> tuple[str, str]:

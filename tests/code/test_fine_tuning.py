@@ -71,7 +71,7 @@ def test_a_last_layer_by_ridge_regression_has_the_rate_of_pretrained_layers(make
         groups = state_of(make_pretrained(network, learning_rate=0.01)).optimizer.param_groups
         return {round(group["peak"], 9) for group in groups}
 
-    assert rates() == {0.001} and rates(head="random") == {0.001, 0.01}
+    assert rates(head="linear") == {0.001} and rates() == {0.001, 0.01}
 
 
 def test_only_weights_of_two_or_more_axes_decay() -> None:
@@ -114,7 +114,7 @@ def test_pretrained_running_statistics_change_only_on_request(make_pretrained: M
 
 
 def test_the_last_layer_is_initialized_by_ridge_regression(make_pretrained: MakePlan, data: TrainingData) -> None:
-    state = state_of(make_pretrained())
+    state = state_of(make_pretrained({"head": "linear"}))
     network = state.network.eval()
     assert isinstance(network, Network)
     last = last_linear_layer(network, 3)
@@ -127,7 +127,7 @@ def test_the_last_layer_is_initialized_by_ridge_regression(make_pretrained: Make
     expected = ridge(x_NF, np.eye(3)[codes_N])(x_NF)
     factor = float(raw.std()) / expected.std()
     assert factor > 1 and np.allclose(raw.numpy(), factor * expected, atol=0.01 * factor)
-    random = state_of(make_pretrained({"head": "random"})).network
+    random = state_of(make_pretrained()).network
     assert isinstance(random, Network)
     assert not torch.allclose(last_linear_layer(random, 3).weight, last.weight)  # type: ignore[union-attr]
 

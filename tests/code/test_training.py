@@ -377,7 +377,6 @@ def test_the_training_loop_refuses_auto_values(make_plan: MakePlan) -> None:
     )
     automatic = ("cache_on_device", "device", "learning_rate", "loss", "memory_format", "precision")
     assert sorted(plan.unresolved()) == [
-        "network.head",
         "network.normalize",
         "network.pretrained_norms",
         *(f"train.{key}" for key in automatic),
