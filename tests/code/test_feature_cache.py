@@ -106,17 +106,17 @@ def _compute_slowly(rows: pd.DataFrame, folder: Path) -> None:
 
 def test_concurrent_and_killed_processes_leave_complete_entries(data: Data, computed: list[int]) -> None:
     rows, folder = data
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # forked processes inherit the locks and threads of the tests
     processes = [context.Process(target=_compute_slowly, args=(rows, folder)) for _ in range(3)]
     for process in processes:
         process.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(list(cache_folder().rglob("*.npy"))) < 10 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert processes[0].pid is not None
     os.kill(processes[0].pid, signal.SIGKILL)
     for process in processes:
-        process.join(30)
+        process.join(120)
     assert [process.exitcode for process in processes] == [-signal.SIGKILL, 0, 0]
     stored_NF = features_of_rows(rows, folder)
     assert computed == [], "every entry is there"
