@@ -135,7 +135,7 @@ class MemberChoice:
     selected: str
     """ensemble or average."""
     scores: dict[str, float]
-    """Validation score of `ensemble` and `average`; NaN if undefined. For boxes, there is no ensemble."""
+    """Validation score of `ensemble` and `average`; NaN if undefined. Boxes have `average` only."""
     weights: list[State]
     """Weights of each member, or the mean of the weights of all."""
 
