@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.dataset.channel_statistics import channel_statistics
 from stages.networks import NetworkConfig, build
@@ -26,23 +25,10 @@ from stages.training.linear_head import _fit, last_linear_layer
 from stages.training.model_file import save_model
 from stages.training.optimizers import RATE_LEVELS, ParameterGroups, build_optimizer, parameters_without_decay
 from stages.training.training_plan import TrainingData, TrainingPlan
-from tests.digit_plans import digit_plan, load_digits, state_of, train_on
+from tests.digit_plans import state_of, train_on
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., TrainingPlan]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return load_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture
-def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
-    def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
-        return digit_plan(data, params, tmp_path, changes, **train)
-
-    return make
 
 
 @pytest.fixture

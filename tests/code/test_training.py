@@ -34,23 +34,10 @@ from stages.training.training_plan import TrainingData, TrainingPlan, build_plan
 from stages.training.training_progress import EpochMetrics, TrainingProgress
 from stages.training.unused_settings import unused_settings
 from tests.conftest import digit_images, prepare_digits
-from tests.digit_plans import TINY, digit_plan, ignore, load_digits, state_of, train_on
+from tests.digit_plans import TINY, digit_plan, ignore, state_of, train_on
 
 CPU = torch.device("cpu")
 MakePlan = Callable[..., TrainingPlan]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return load_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture
-def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
-    def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
-        return digit_plan(data, params, tmp_path, changes, **train)
-
-    return make
 
 
 UNAUGMENTED = {"augment": {"preset": "none"}}

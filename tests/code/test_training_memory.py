@@ -1,14 +1,11 @@
 """Gradient checkpointing and fp16: the same training with less memory."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from stages.config.schema import Params
 from stages.core.errors import UserError
 from stages.networks import NetworkConfig, build
 from stages.training.auto_params import resolve_auto
@@ -17,23 +14,10 @@ from stages.training.gradient_checkpointing import checkpoint_blocks
 from stages.training.loop import fit
 from stages.training.throughput_autotune import _candidates
 from stages.training.trainer_state import build_state
-from stages.training.training_plan import TrainingData, TrainingPlan
-from tests.digit_plans import digit_plan, ignore, load_digits, train_on
+from stages.training.training_plan import TrainingPlan
+from tests.digit_plans import ignore, train_on
 
 MakePlan = Callable[..., TrainingPlan]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return load_digits(tmp_path_factory.mktemp("digits"))
-
-
-@pytest.fixture
-def make_plan(data: TrainingData, params: Params, tmp_path: Path) -> MakePlan:
-    def make(changes: dict[str, Any] | None = None, **train: Any) -> TrainingPlan:
-        return digit_plan(data, params, tmp_path, changes, **train)
-
-    return make
 
 
 def test_checkpointing_changes_no_weight_and_no_running_statistic(make_plan: MakePlan) -> None:
